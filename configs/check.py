@@ -1,0 +1,105 @@
+"""Checks of a recipe that types cannot express: ranges, and fields that must fit each other."""
+
+from __future__ import annotations
+
+from configs.errors import InputError
+from configs.schema import EmotionRecipe, NliRecipe, Recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise InputError naming the first key whose value cannot work."""
+    _at_least(
+        1,
+        {
+            "batching.items": recipe.batching.items,
+            "batching.micro_batches": recipe.batching.micro_batches,
+            "batching.window": recipe.batching.window,
+            "evaluation.items": recipe.evaluation.items,
+            "loop.epochs": recipe.loop.epochs,
+            "loop.log_every": recipe.loop.log_every,
+            "loop.max_steps": recipe.loop.max_steps,
+            "evaluation.patience": recipe.evaluation.patience,
+        },
+    )
+    _at_least(
+        0,
+        {
+            "seed": recipe.seed,
+            "data.workers": recipe.data.workers,
+            "data.augment.noise": recipe.data.augment.noise,
+            "data.augment.shift_seconds": recipe.data.augment.shift_seconds,
+            "optim.lr": recipe.optim.lr,
+            "optim.weight_decay": recipe.optim.weight_decay,
+            "optim.clip": recipe.optim.clip,
+        },
+    )
+    _share({"optim.warmup": recipe.optim.warmup})
+    if not recipe.data.shards:
+        raise InputError("key 'data.shards' is empty; name a folder made by `sokhan pack`")
+    if recipe.batching.kind == "buckets" and recipe.batching.budget <= 0:
+        raise InputError(
+            "key 'batching.budget' must be above 0 when batching.kind is buckets: the padded "
+            "seconds (audio) or tokens (text) of one micro-batch"
+        )
+    if recipe.batching.kind == "fixed" and recipe.batching.items < recipe.batching.micro_batches:
+        raise InputError(
+            f"key 'batching.micro_batches' is {recipe.batching.micro_batches}, more than the "
+            f"{recipe.batching.items} items (batching.items) of a global step"
+        )
+    if not recipe.data.augment.semitones:
+        raise InputError("key 'data.augment.semitones' is empty; [0] means no pitch shift")
+    if isinstance(recipe, EmotionRecipe):
+        _check_hubert(recipe)
+    if isinstance(recipe, NliRecipe):
+        _share({"model.dropout": recipe.model.dropout})
+        _at_least(8, {"model.max_tokens": recipe.model.max_tokens})
+        if recipe.data.balance != "none":
+            raise InputError("key 'data.balance' changes audio; for task nli it must be none")
+
+
+def check_ranks(recipe: Recipe, ranks: int) -> None:
+    """Raise InputError, with the values that work, unless ``ranks`` divides the micro-batches."""
+    micro_batches = recipe.batching.micro_batches
+    if ranks >= 1 and micro_batches % ranks == 0:
+        return
+    below = micro_batches - micro_batches % ranks
+    near = " or ".join(str(n) for n in (below, below + ranks) if n > 0)
+    divisors = [n for n in range(1, micro_batches + 1) if micro_batches % n == 0]
+    raise InputError(
+        f"batching.micro_batches = {micro_batches} cannot be divided over {ranks} ranks "
+        f"({micro_batches} / {ranks} = {micro_batches / ranks:.2f} each); use {near} micro-batches, "
+        f"or one of {divisors} ranks"
+    )
+
+
+def _check_hubert(recipe: EmotionRecipe) -> None:
+    model = recipe.model
+    _share(
+        {
+            "model.dropout": model.dropout,
+            "model.layerdrop": model.layerdrop,
+            "model.mask_time_prob": model.mask_time_prob,
+        }
+    )
+    if model.max_seconds < 0.1:
+        raise InputError(f"key 'model.max_seconds' is {model.max_seconds}; it must be at least 0.1")
+    if model.layerdrop and model.head == "weighted":
+        raise InputError(
+            "key 'model.layerdrop' must be 0 with model.head weighted: it needs all layers"
+        )
+    if model.layerdrop and recipe.engine.zero:
+        raise InputError(
+            "key 'model.layerdrop' must be 0 with engine.zero above 0: ranks would skip different layers"
+        )
+
+
+def _at_least(least: float, values: dict[str, float | int | None]) -> None:
+    for key, value in values.items():
+        if value is not None and not value >= least:
+            raise InputError(f"key {key!r} is {value}; it must be at least {least}")
+
+
+def _share(values: dict[str, float]) -> None:
+    for key, value in values.items():
+        if not 0 <= value < 1:
+            raise InputError(f"key {key!r} is {value}; it must be at least 0 and below 1")

@@ -1,0 +1,193 @@
+"""Recipe file + command-line overrides -> a frozen recipe, and back to YAML.
+
+Later wins: defaults of ``configs.schema``, the YAML file, ``--field.sub value``. jsonargparse
+checks types; unknown keys are looked for here first, so that the message can name the nearest one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import typing
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs.check import check_recipe
+from configs.errors import InputError
+from configs.schema import EmotionRecipe, NliRecipe
+
+AnyRecipe = EmotionRecipe | NliRecipe
+FOLDER = Path(__file__).parent
+
+_SITE = ("data.shards", "data.workers", "engine.zero", "engine.activation_checkpointing",
+         "tracking", "output", "recipe", "loop.log_every")  # fmt: skip
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
+    """Read a recipe. Raises InputError, one line, for anything wrong in file or overrides.
+
+    ``name`` is a YAML file, or the name of a recipe shipped with the package such as
+    ``demo/hubert`` or ``farstail/parsbert_full``.
+    """
+    path = find_recipe(name)
+    document = _read_yaml(path)
+    recipe_class = _recipe_class(path, document)
+    _check_keys(str(path), document, recipe_class)
+    _check_flags(overrides, recipe_class)
+    parser = _parser(recipe_class)
+    where = str(path)
+    try:
+        config = parser.parse_object(document)
+        where = "command line"
+        config = parser.parse_args(list(overrides), namespace=config)
+        recipe = recipe_class(**vars(parser.instantiate(config)))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: {_one_line(error)}") from None
+    if not recipe.recipe:
+        recipe = dataclasses.replace(recipe, recipe=path.stem)
+    check_recipe(recipe)
+    return recipe
+
+
+def find_recipe(name: str | Path) -> Path:
+    """Path of a recipe file. Raises InputError with the nearest shipped names."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = FOLDER / path.with_suffix(".yaml")
+    if not path.is_absolute() and shipped.is_file():
+        return shipped
+    known = shipped_recipes()
+    near = difflib.get_close_matches(str(name), known, 3, 0.4) or known
+    raise InputError(
+        f"{name}: no such recipe file; recipes that come with sokhan: {', '.join(near)}"
+    )
+
+
+def shipped_recipes() -> list[str]:
+    """Names of all recipes in the package."""
+    return sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in FOLDER.glob("*/*.yaml"))
+
+
+def to_dict(recipe: AnyRecipe) -> dict[str, Any]:
+    """The whole recipe as plain values, nothing left out."""
+    document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return {"task": document.pop("task"), **document}
+
+
+def to_yaml(recipe: AnyRecipe) -> str:
+    """The whole recipe as YAML that ``load_recipe`` reads back."""
+    return yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
+
+
+def signature(recipe: AnyRecipe) -> str:
+    """16 hex digits over everything that can change the result: not ranks, paths or tracking."""
+    flat = {key: value for key, value in flatten(to_dict(recipe)).items() if not _is_site(key)}
+    text = json.dumps(flat, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_folder(recipe: AnyRecipe) -> Path:
+    """The run directory: <folder>/<recipe>/<name>."""
+    # The path of the shards is no part of the signature (they may be moved), but two corpora
+    # must not meet in one run directory.
+    unique = hashlib.sha256(f"{signature(recipe)} {recipe.data.shards}".encode()).hexdigest()
+    name = recipe.output.name or f"seed{recipe.seed}-{unique[:8]}"
+    return Path(recipe.output.folder) / recipe.recipe / name
+
+
+def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _is_site(key: str) -> bool:
+    return any(key == site or key.startswith(site + ".") for site in _SITE)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as YAML: {_one_line(error)}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: a recipe is a mapping of keys to values")
+    return document
+
+
+def _recipe_class(path: Path, document: dict[str, Any]) -> type[AnyRecipe]:
+    task = document.get("task")
+    if task == "emotion":
+        return EmotionRecipe
+    if task == "nli":
+        return NliRecipe
+    raise InputError(f"{path}: key 'task' must be emotion or nli, not {task!r}")
+
+
+def _parser(recipe_class: type[AnyRecipe]) -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, prog="sokhan train RECIPE")
+    parser.add_class_arguments(recipe_class, None)
+    return parser
+
+
+def _keys(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All dotted keys of a dataclass with their types, sections included."""
+    hints = typing.get_type_hints(kind)
+    for f in dataclasses.fields(kind):
+        yield prefix + f.name, hints[f.name]
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from _keys(hints[f.name], f"{prefix}{f.name}.")
+
+
+def _check_keys(where: str, document: dict[str, Any], kind: Any) -> None:
+    known = dict(_keys(kind))
+    for key in _document_keys(document):
+        _check_key(where, key, known)
+
+
+def _check_key(where: str, key: str, known: dict[str, Any]) -> None:
+    inside_mapping = any(key.startswith(f"{k}.") and "dict" in str(t) for k, t in known.items())
+    if key not in known and not inside_mapping:
+        raise InputError(f"{where}: unknown key {key!r}{_nearest(key, list(known))}")
+
+
+def _document_keys(document: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _document_keys(value, f"{prefix}{key}.")
+
+
+def _check_flags(arguments: Sequence[str], kind: Any) -> None:
+    """Every ``--key`` or ``--key=value`` must name a field; values are checked by their types."""
+    flags = [a[2:].split("=")[0] for a in arguments if a.startswith("--")]
+    for key in flags:
+        _check_key("command line", key, dict(_keys(kind)))
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1, 0.5)
+    if not near:
+        near = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
+    return f"; did you mean {near[0]!r}?" if near else "; `--print_config` shows all keys"
+
+
+def _one_line(error: BaseException) -> str:
+    """jsonargparse's message without line breaks and Python's type syntax."""
+    text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(error).split()))
+    return text.replace('Parser key "', 'key "').replace("typing.", "")

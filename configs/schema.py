@@ -1,0 +1,252 @@
+"""What a run is: frozen dataclasses, one per part, each field with its meaning and unit.
+
+A recipe (YAML) fills one of the two recipe classes at the end; ``configs.load`` reads it.
+Fields marked (site) do not change the result and are left out of a run's signature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Balance = Literal["none", "reference", "clean"]
+Precision = Literal["fp32", "bf16", "fp16", "bf16_autocast"]
+HubertSize = Literal["tiny", "base", "large"]
+BertSize = Literal["tiny", "mini", "base"]
+HeadKind = Literal["linear", "mlp", "weighted"]
+Padding = Literal["exact", "stock"]
+RegimeKind = Literal["full", "freeze_first", "embeddings_last", "intermediate", "heads_removed"]
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Changes made to training clips by ``data.balance`` other than ``none``."""
+
+    noise: float = 0.005
+    """Standard deviation of added Gaussian noise, as a share of full scale."""
+    shift_seconds: float = 0.2
+    """A circular time shift of 0 to this many seconds."""
+    semitones: tuple[int, ...] = (-1, 0, 1)
+    """Pitch shifts drawn from; the shifted copies are made once, as a derived shard set."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which shards, which split of them, and how the training part is balanced."""
+
+    shards: str = ""
+    """Folder written by `sokhan pack`."""
+    split: str = ""
+    """Name of a split table in that folder (`sokhan split` makes more); empty: the only or default one."""
+    balance: Balance = "none"
+    """none; reference: every class to the majority's count, every row of a minority class changed,
+    originals included; clean: the same counts, only the copies changed. Train only."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How balanced rows are changed."""
+    workers: int = 2
+    """(site) Reading processes per rank; 0 reads in the training process."""
+
+
+@dataclass(frozen=True)
+class BatchingConfig:
+    """How an epoch is cut into global steps. Nothing here depends on the number of ranks."""
+
+    kind: Literal["fixed", "buckets"] = "fixed"
+    """fixed: `items` in random order per global step; buckets: micro-batches of similar length."""
+    items: int = 32
+    """fixed: items of one global step."""
+    budget: float = 0.0
+    """buckets: padded seconds (audio) or tokens (text) that one micro-batch may hold. An item
+    longer than this makes a micro-batch of its own."""
+    micro_batches: int = 2
+    """Micro-batches of a global step; ranks x gradient accumulation, so the number of ranks must divide it."""
+    window: int = 1_000_000
+    """Items shuffled together. A corpus beyond this is read in shard order and shuffled in windows."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """When and how a model is evaluated."""
+
+    items: int = 32
+    """Items of one evaluation micro-batch."""
+    sort_by_length: bool = True
+    """Batch items of similar length. With `padding: stock` the batches change the result, so the
+    reference recipe evaluates in shard order."""
+    metric: Literal["accuracy", "uar", "macro_f1", "weighted_f1", "loss"] = "accuracy"
+    """Validation metric that chooses the best epoch."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation metric; null: never."""
+    train: bool = True
+    """Evaluate the training part too, at the end, with the best weights."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer and learning-rate schedule."""
+
+    kind: Literal["adam", "adamw"] = "adamw"
+    """adam adds weight decay to the gradient, adamw decouples it."""
+    lr: float = 1e-5
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of the two moments."""
+    eps: float = 1e-8
+    """Added to the denominator."""
+    weight_decay: float = 0.0
+    """Not applied to biases and normalisation weights."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Decay after the warm-up, to zero at the last step."""
+    warmup: float = 0.0
+    """Share of all steps in which the rate rises linearly from zero."""
+    clip: float = 0.0
+    """Gradient norm limit; 0: none."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long a run trains and how often it says so."""
+
+    epochs: int = 1
+    """Passes over the training part."""
+    max_steps: int | None = None
+    """Stop after this many global steps, whatever `epochs` says."""
+    log_every: int = 1
+    """Global steps between lines of metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How DeepSpeed runs the model."""
+
+    zero: Literal[0, 1, 2, 3] = 0
+    """(site) ZeRO stage: what is divided over the ranks (1 optimizer, 2 and gradients, 3 and weights)."""
+    precision: Precision = "fp32"
+    """bf16 and fp16 cast the whole model, bf16_autocast keeps fp32 weights; fp16 needs a GPU."""
+    activation_checkpointing: bool = False
+    """(site) Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """(site) Weights & Biases."""
+
+    wandb: Literal["auto", "offline", "off"] = "auto"
+    """auto: online where an API key is set, else offline."""
+    project: str = "sokhan"
+    """W&B project."""
+    entity: str | None = None
+    """W&B user or team."""
+    tags: tuple[str, ...] = ()
+    """W&B tags."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """(site) Where the run directory lies: <folder>/<recipe>/<name>."""
+
+    folder: str = "runs"
+    """Parent of all run directories."""
+    name: str = ""
+    """Name of this run; empty: made of the seed and the signature of the recipe."""
+
+
+@dataclass(frozen=True)
+class HubertConfig:
+    """The HuBERT emotion classifier."""
+
+    pretrained: str | None = None
+    """Hub name or local folder; null: a fresh model of `size`."""
+    revision: str | None = None
+    """Hub commit to pin."""
+    size: HubertSize = "tiny"
+    """Size of a fresh model."""
+    head: HeadKind = "linear"
+    """linear: the stock projector and classifier; mlp: hidden -> 4 hidden -> classes; weighted:
+    a learnt weighting of all layers (SUPERB)."""
+    padding: Padding = "exact"
+    """exact: a clip's logits do not depend on its batch; stock: zeros are averaged in."""
+    freeze_conv: bool = True
+    """Keep the convolutional feature extractor as it is."""
+    dropout: float = 0.1
+    """Dropout in the encoder and the head."""
+    layerdrop: float = 0.0
+    """Probability of skipping an encoder layer; needs ZeRO 0 and a head other than weighted."""
+    specaugment: bool = True
+    """Mask spans of the features in training."""
+    mask_time_prob: float = 0.05
+    """Share of frames that SpecAugment masks, in spans of 10."""
+    max_seconds: float = 30.0
+    """Longer clips are cut to their first `max_seconds`, in training and evaluation alike."""
+
+
+@dataclass(frozen=True)
+class RegimeConfig:
+    """One of the five ways to fine-tune BERT."""
+
+    kind: RegimeKind = "full"
+    """Which one."""
+    layers: int | None = None
+    """freeze_first: layers that stay as they are, counted from the input, with the embeddings;
+    intermediate: layers that are kept."""
+    heads_share: float | None = None
+    """heads_removed: share of all attention heads to remove, drawn at random from the seed."""
+    heads: dict[str, tuple[int, ...]] | None = None
+    """heads_removed: the heads to remove, by layer number ("0" is the first), instead of a share."""
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The BERT sentence-pair classifier."""
+
+    pretrained: str | None = None
+    """Hub name or local folder; null: a fresh model of `size` and a WordPiece tokenizer trained on
+    the training part."""
+    revision: str | None = None
+    """Hub commit to pin."""
+    size: BertSize = "tiny"
+    """Size of a fresh model."""
+    vocabulary: int = 8000
+    """Entries of a freshly trained tokenizer."""
+    regime: RegimeConfig = field(default_factory=RegimeConfig)
+    """What trains."""
+    text: Literal["processed", "original"] = "processed"
+    """Which of the two stored texts is read."""
+    dropout: float = 0.1
+    """Dropout in the encoder and before the classifier."""
+    max_tokens: int = 128
+    """Longer pairs are cut, token by token from the longer of the two texts."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the two tasks share."""
+
+    recipe: str = ""
+    """Name of the recipe; empty: the file's name."""
+    seed: int = 0
+    """Decides everything that is random."""
+    data: DataConfig = field(default_factory=DataConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+
+@dataclass(frozen=True)
+class EmotionRecipe(Recipe):
+    """Fine-tune HuBERT for speech emotion."""
+
+    task: Literal["emotion"] = "emotion"
+    model: HubertConfig = field(default_factory=HubertConfig)
+
+
+@dataclass(frozen=True)
+class NliRecipe(Recipe):
+    """Fine-tune BERT for natural-language inference."""
+
+    task: Literal["nli"] = "nli"
+    model: BertConfig = field(default_factory=BertConfig)

@@ -1,0 +1,208 @@
+"""The ways to divide a corpus: the reference report's, by speaker, the corpus's own, EmoBox's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import InputError
+from data_shards.index import ShardIndex
+from data_shards.plan import permutation
+from data_shards.splits import PARTS, TEST, TRAIN, UNUSED, VALIDATION, Split
+
+
+def reference_split(index: ShardIndex, seed: int = 0, name: str = "reference") -> Split:
+    """The reference report's: stratified by label, 20 % for test, the rest in halves.
+
+    Speakers occur in several parts, so scores are those of a speaker-dependent system.
+    """
+    codes = np.full(len(index), TRAIN, np.int8)
+    labels = np.asarray(index.label)
+    codes = _draw_stratified(codes, labels, TRAIN, TEST, 0.2, seed)
+    codes = _draw_stratified(codes, labels, TRAIN, VALIDATION, 0.5, seed + 1)
+    protocol = "stratified by label: 20 % test, the rest in halves; speakers occur in several parts"
+    return Split(name, codes, protocol, seed=seed)
+
+
+def apportion(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Share ``total`` over classes in proportion to ``counts``, by largest remainder.
+
+    Equal remainders are drawn by lot, as scikit-learn's stratified splitting does, but from a
+    constant seed: numpy.random.RandomState's stream is frozen, so class counts change neither with
+    the split's seed nor with a library's version. With 0 they are the reference report's on ShEMO.
+    """
+    ties = np.random.RandomState(0)
+    exact = counts / counts.sum() * total
+    share = np.floor(exact).astype(np.int64)
+    missing = total - int(share.sum())
+    remainder = exact - share
+    for value in np.sort(np.unique(remainder))[::-1]:
+        if missing <= 0:
+            break
+        tied = np.flatnonzero(remainder == value)
+        lucky = ties.choice(tied, size=min(len(tied), missing), replace=False)
+        share[lucky] += 1
+        missing -= len(lucky)
+    return share
+
+
+def _draw_stratified(
+    codes: NDArray[np.int8],
+    labels: NDArray[np.int16],
+    source: int,
+    target: int,
+    share: float,
+    seed: int,
+) -> NDArray[np.int8]:
+    """Move ``share`` of the rows coded ``source`` to ``target``, class by class."""
+    codes = codes.copy()
+    rows = np.flatnonzero(codes == source)
+    classes, counts = np.unique(labels[rows], return_counts=True)
+    moved = int(np.ceil(len(rows) * share))
+    kept = apportion(counts, len(rows) - moved)
+    for label, count, keep in zip(classes.tolist(), counts.tolist(), kept.tolist(), strict=True):
+        members = rows[labels[rows] == label]
+        codes[members[permutation(count, seed, 10, label)[: count - keep]]] = target
+    return codes
+
+
+def speaker_splits(
+    index: ShardIndex, seed: int = 0, folds: int = 1, name: str = "speaker"
+) -> list[Split]:
+    """No speaker in two parts, labels as even as speakers allow.
+
+    ``folds`` = k >= 3: k splits; the test part of split i is fold i, its validation part fold i+1.
+    One split (the default) is the first of five. Folds come from scikit-learn's StratifiedGroupKFold,
+    the best of 20 shuffles.
+    """
+    if folds != 1 and folds < 3:
+        raise InputError(f"--folds {folds}: use 1 (a single split) or at least 3")
+    speakers = np.asarray(index.speaker)
+    if (speakers < 0).any():
+        row = int(np.flatnonzero(speakers < 0)[0])
+        raise InputError(
+            f"{index.root}: sample {index.key(row)!r} has no speaker, so no speaker split can be "
+            "made; give the manifest a speaker column, or use the reference protocol"
+        )
+    number = len(np.unique(speakers))
+    parts = folds if folds > 1 else min(5, number)
+    if number < max(parts, 3):
+        raise InputError(
+            f"{index.root}: {number} speakers are too few for {max(parts, 3)} disjoint parts"
+        )
+    fold_of = _best_folds(np.asarray(index.label), speakers, parts, seed)
+    splits = []
+    for fold in range(folds):
+        codes = np.full(len(index), TRAIN, np.int8)
+        codes[fold_of == fold] = TEST
+        codes[fold_of == (fold + 1) % parts] = VALIDATION
+        own_name = name if folds == 1 else f"{name}{folds}-fold{fold + 1}"
+        protocol = f"speaker-disjoint, stratified: fold {fold + 1} of {parts} for test, the next for validation"
+        splits.append(Split(own_name, codes, protocol, seed=seed))
+    return splits
+
+
+def _best_folds(
+    labels: NDArray[np.int16], speakers: NDArray[np.int32], folds: int, seed: int
+) -> NDArray[np.int64]:
+    """(samples,) fold of each sample; of 20 shuffles the one with the evenest class shares."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    counts = np.zeros((int(labels.max()) + 1, folds))
+    best, best_score = np.zeros(len(labels), np.int64), np.inf
+    rows = permutation(len(labels), seed, 11)
+    # Only the counts by (speaker, label) matter: sampling rows of a huge corpus would lose rare
+    # classes, so the number of shuffles falls instead.
+    for attempt in range(20 if len(labels) < 200_000 else 3):
+        splitter = StratifiedGroupKFold(
+            folds, shuffle=True, random_state=(seed * 1000 + attempt) % 2**31
+        )
+        fold_of = np.zeros(len(labels), np.int64)
+        for fold, (_, test) in enumerate(
+            splitter.split(rows[:, None], labels[rows], speakers[rows])
+        ):
+            fold_of[rows[test]] = fold
+        counts[:] = 0
+        np.add.at(counts, (labels, fold_of), 1)
+        share = counts / counts.sum(1, keepdims=True)
+        # An absent class costs more than any unevenness.
+        score = float(((share - 1 / folds) ** 2).sum() + 10 * (counts == 0).sum())
+        if score < best_score:
+            best, best_score = fold_of, score
+    return best
+
+
+def official_split(index: ShardIndex, name: str = "official") -> Split:
+    """The corpus's own parts (FarsTail's files, a manifest's split column)."""
+    values = index.manifest.groups.get("source_split")
+    if values is None:
+        raise InputError(
+            f"{index.root}: the corpus has no split of its own; use reference or speaker"
+        )
+    table = np.array([PARTS.index(v) if v in PARTS else UNUSED for v in values], np.int8)
+    return Split(name, table[index.group("source_split")], "the corpus's own")
+
+
+def emobox_split(
+    index: ShardIndex, files: Sequence[Path], seed: int = 0, name: str = "emobox"
+) -> Split:
+    """EmoBox's lists (one JSON object a line, ``key`` = corpus-name): train and test, or with a
+    validation list of its own. Without one, 20 % of the train list, stratified, are drawn for it.
+
+    Raises InputError for unreadable lines, keys in two parts and lists that match no sample.
+    """
+    row_of = {key: row for row, key in enumerate(index.keys())}
+    codes = np.full(len(index), UNUSED, np.int8)
+    missing, given = 0, set()
+    for path in files:
+        part = _part_of(path)
+        given.add(part)
+        for number, key in _emobox_keys(path):
+            row = row_of.get(key, row_of.get(key.partition("-")[2]))
+            if row is None:
+                missing += 1
+            elif codes[row] not in (UNUSED, part):
+                raise InputError(f"{path}: line {number}: {key!r} is in two parts")
+            else:
+                codes[row] = part
+    if (codes == UNUSED).all():
+        raise InputError(f"{files[0]}: none of its keys is in {index.root}; is it the same corpus?")
+    if VALIDATION not in given:
+        codes = _draw_stratified(codes, np.asarray(index.label), TRAIN, VALIDATION, 0.2, seed)
+    notes = {
+        "keys without a sample": missing,
+        "samples without a key": int((codes == UNUSED).sum()),
+    }
+    return Split(
+        name, codes, "EmoBox's lists, 20 % of train for validation", seed=seed, notes=notes
+    )
+
+
+def _part_of(path: Path) -> int:
+    for word, part in (
+        ("train", TRAIN),
+        ("valid", VALIDATION),
+        ("dev", VALIDATION),
+        ("test", TEST),
+    ):
+        if word in path.name.lower():
+            return part
+    raise InputError(f"{path}: the name must contain train, valid, dev or test")
+
+
+def _emobox_keys(path: Path) -> list[tuple[int, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable: {error}") from None
+    keys = []
+    for number, line in enumerate(lines, 1):
+        try:
+            keys.append((number, str(json.loads(line)["key"])))
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}: line {number} is no JSON object with a key") from None
+    return keys

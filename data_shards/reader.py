@@ -1,0 +1,198 @@
+"""Plan -> decoded, collated micro-batches through torch's DataLoader.
+
+What crosses to a reading process is one request (a few rows of the plan) at a time: workers hold
+an open index (memory-mapped) and a few open tars, never the plan or the corpus.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import InputError
+from configs.schema import AugmentConfig
+from data_shards.augment import apply_change, draw_change, pitched_key
+from data_shards.index import ShardIndex, open_index
+from data_shards.plan import EpochPlan
+from data_shards.sample import TextPair, decode_audio, decode_text
+
+_OPEN_TARS = 32
+
+
+@dataclass(frozen=True)
+class Item:
+    """One decoded entry of a micro-batch."""
+
+    row: int
+    label: int
+    audio: NDArray[np.float32] | None = None
+    """(samples,) at 16 kHz in [-1, 1)."""
+    text: TextPair | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One micro-batch of the plan, as sent to a reading process."""
+
+    epoch: int
+    step: int
+    micro_batch: int
+    rows: NDArray[np.int64]
+    copies: NDArray[np.int32]
+    counted: bool
+
+
+Collate = Callable[[Request, Sequence[Item]], Any]
+
+
+class ShardReader:
+    """Random access to the payloads of a shard folder. Picklable; opens files where it is used."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._tars: OrderedDict[int, int] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "_tars": OrderedDict()}
+
+    @cached_property
+    def index(self) -> ShardIndex:
+        """The opened index."""
+        return open_index(self.root)
+
+    def payload(self, row: int) -> bytes:
+        """The bytes of one sample. Raises InputError if they are not what was packed."""
+        index = self.index
+        shard, size = int(index.shard[row]), int(index.size[row])
+        data = os.pread(self._tar(shard), size, int(index.offset[row]))
+        if len(data) != size or zlib.crc32(data) != int(index.crc32[row]):
+            raise InputError(
+                f"{index.shard_path(shard)}: sample {index.key(row)!r} is damaged; pack the corpus again"
+            )
+        return data
+
+    def item(self, row: int) -> Item:
+        """One decoded sample."""
+        label = int(self.index.label[row])
+        if self.index.manifest.kind == "audio":
+            return Item(row, label, audio=decode_audio(self.payload(row)))
+        return Item(row, label, text=decode_text(self.payload(row)))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.index.keys())}
+
+    def row_of(self, key: str) -> int:
+        """Row of a key. The first call reads all keys."""
+        if key not in self._rows:
+            raise InputError(
+                f"{self.root}: has no sample {key!r}; delete that folder to have it made again"
+            )
+        return self._rows[key]
+
+    def _tar(self, shard: int) -> int:
+        if shard in self._tars:
+            self._tars.move_to_end(shard)
+            return self._tars[shard]
+        if len(self._tars) >= _OPEN_TARS:
+            os.close(self._tars.popitem(last=False)[1])
+        self._tars[shard] = os.open(self.index.shard_path(shard), os.O_RDONLY)
+        return self._tars[shard]
+
+    def __del__(self) -> None:
+        for descriptor in self._tars.values():
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How changed entries of a plan are made."""
+
+    config: AugmentConfig
+    seed: int
+    pitched: Path | None
+    """Derived shard set with the pitch-shifted clips; None: no clip is pitch-shifted."""
+
+
+class MicroBatches:
+    """A map-style dataset: request -> collated micro-batch."""
+
+    def __init__(self, root: Path, collate: Collate, augmentation: Augmentation | None) -> None:
+        self.shards = ShardReader(root)
+        self.collate = collate
+        self.augmentation = augmentation
+        pitched = augmentation and augmentation.pitched
+        self.pitched = ShardReader(pitched) if pitched else None
+
+    def __getitem__(self, request: Request) -> Any:
+        pairs = zip(request.rows.tolist(), request.copies.tolist(), strict=True)
+        return self.collate(request, [self._item(row, copy, request.epoch) for row, copy in pairs])
+
+    def _item(self, row: int, copy: int, epoch: int) -> Item:
+        if copy == 0:
+            return self.shards.item(row)
+        assert self.augmentation is not None, "a plan with changed copies needs an augmentation"
+        config = self.augmentation.config
+        change = draw_change(config, self.augmentation.seed, epoch, row, copy)
+        if change.semitones and self.pitched:
+            audio = self.pitched.item(self.pitched.row_of(pitched_key(row, change.semitones))).audio
+        else:
+            audio = self.shards.item(row).audio
+        assert audio is not None, "only audio is changed"
+        label = int(self.shards.index.label[row])
+        return Item(row, label, audio=apply_change(audio, change, config.noise))
+
+
+class RankRequests:
+    """The requests of one rank for one epoch, in order, from a step on: a DataLoader's sampler."""
+
+    def __init__(
+        self, plan: EpochPlan, epoch: int, rank: int, ranks: int, first_step: int = 0
+    ) -> None:
+        assert plan.micro_batches % ranks == 0
+        self.plan, self.epoch, self.first_step = plan, epoch, first_step
+        self.per_rank = plan.micro_batches // ranks
+        self.first = rank * self.per_rank
+
+    def __len__(self) -> int:
+        return (self.plan.steps - self.first_step) * self.per_rank
+
+    def __iter__(self) -> Iterator[Request]:
+        plan = self.plan
+        for step in range(self.first_step, plan.steps):
+            for m in range(self.first, self.first + self.per_rank):
+                n = step * plan.micro_batches + m
+                part = slice(int(plan.offsets[n]), int(plan.offsets[n + 1]))
+                yield Request(
+                    self.epoch, step, m, plan.rows[part], plan.copies[part], bool(plan.counted[n])
+                )
+
+
+def open_loader(
+    dataset: MicroBatches, requests: RankRequests, workers: int, pin: bool
+) -> Iterator[Any]:
+    """Iterate over the micro-batches of a rank.
+
+    Workers come from a fork server: a process forked after gloo or CUDA is up can deadlock.
+    """
+    from torch.utils.data import DataLoader
+
+    loader: Any = DataLoader(
+        dataset,  # type: ignore[arg-type]
+        sampler=requests,  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=pin,
+        multiprocessing_context="forkserver" if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+    return iter(loader)

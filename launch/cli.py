@@ -1,0 +1,43 @@
+"""The ``sokhan`` command. Only argparse is imported here; each command imports what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from configs.errors import InputError
+from launch import corpus_commands, run_commands
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    parser = argparse.ArgumentParser(
+        prog="sokhan",
+        description="Fine-tune speech and Persian text encoders: pack, train, report.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    corpus_commands.add_commands(commands)
+    run_commands.add_commands(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    parser = build_parser()
+    recipes, arguments = run_commands.split_recipes(list(arguments or sys.argv[1:]))
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "train":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.recipes, options.overrides = recipes, rest
+    try:
+        return int(options.run(options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interruption:
+        print(f"stopped: {interruption or 'interrupted'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        return 0

@@ -1,0 +1,129 @@
+"""Start the ranks of a training on this machine, through DeepSpeed's launcher, and see them end.
+
+DeepSpeed's launcher can report success while ranks have died, so a run counts as done only when
+every rank has left its own marker.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.check import check_ranks
+from configs.errors import InputError
+from configs.load import AnyRecipe, load_recipe, run_folder
+
+_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that this process may use, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+
+
+def train(
+    names: Sequence[str], overrides: Sequence[str], *, ranks: int, overwrite: bool, command: str
+) -> int:
+    """Train recipes one after the other on ``ranks`` processes; returns the exit code.
+
+    Everything that can be checked without torch is checked here, before any process starts.
+    """
+    recipes = [load_recipe(name, overrides) for name in names]
+    for recipe in recipes:
+        check(recipe, ranks)
+    arguments = ["--config", *names, *(["--overwrite"] if overwrite else []), *overrides]
+    environment = {**os.environ, "SOKHAN_COMMAND": command}
+    # Their start messages are about compilers and devices that are not used.
+    environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    environment.setdefault("DS_ACCELERATOR", "cuda" if count_gpus() else "cpu")
+    code = _wait(rank_command(ranks, arguments), environment)
+    if code == 0:
+        return _check_markers(recipes, ranks)
+    return code
+
+
+def check(recipe: AnyRecipe, ranks: int) -> None:
+    """Raise InputError for what a training would stumble over in its first second."""
+    if ranks < 1:
+        raise InputError(f"--ranks {ranks}: use at least 1")
+    check_ranks(recipe, ranks)
+    gpus = count_gpus()
+    if gpus and ranks > gpus:
+        raise InputError(f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks")
+    manifest = Path(recipe.data.shards) / "index.json"
+    if not manifest.is_file():
+        raise InputError(
+            f"{recipe.data.shards}: not a packed corpus (no index.json); make one with `sokhan pack`"
+        )
+    kind = json.loads(manifest.read_text(encoding="utf-8")).get("kind")
+    wanted = "audio" if recipe.task == "emotion" else "text"
+    if kind != wanted:
+        raise InputError(
+            f"{recipe.data.shards}: holds {kind}, but recipe {recipe.recipe} (task {recipe.task}) "
+            f"reads {wanted}; name other shards with --data.shards"
+        )
+
+
+def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
+    """The command that starts the ranks: one plain process, or DeepSpeed's launcher of this node
+    (what its ``deepspeed`` command runs, which would import torch once more)."""
+    if ranks == 1:
+        return [sys.executable, "-m", "trainers", *arguments]
+    world = base64.urlsafe_b64encode(json.dumps({"localhost": list(range(ranks))}).encode()).decode()
+    launcher = [sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world}", "--quiet"]
+    launcher += ["--master_addr=127.0.0.1", f"--master_port={_free_port()}", "--no_local_rank"]
+    return [*launcher, "--module", "trainers", *arguments]
+
+
+def _wait(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a process group to its end; none of it outlives an interruption or a failure."""
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = process.wait()
+        return code if code >= 0 else 128 - code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _end_group(process)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt("terminated")
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _check_markers(recipes: Sequence[AnyRecipe], ranks: int) -> int:
+    for recipe in recipes:
+        folder = run_folder(recipe) / "ranks"
+        missing = [rank for rank in range(ranks) if not (folder / f"{rank}.done").is_file()]
+        if missing:
+            print(f"error: {recipe.recipe}: rank(s) {missing} did not finish", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

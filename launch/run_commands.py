@@ -1,0 +1,116 @@
+"""``sokhan train``, ``report``, ``download``, ``recipes`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the ``sokhan`` parser."""
+    train = commands.add_parser(
+        "train",
+        help="train one or more recipes on this machine",
+        usage="sokhan train RECIPE... [--ranks N] [--overwrite] [--print_config] [--FIELD VALUE ...]",
+        description="RECIPE is a YAML file or the name of a shipped one. Any field of a recipe can be set: --optim.lr 3e-5 --engine.zero 2. "
+        "`--print_config` shows all fields and where they stand.",
+        allow_abbrev=False,
+    )
+    train.add_argument("--ranks", type=int, help="processes (default: one a GPU, else one)")
+    train.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name")
+    train.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
+    train.set_defaults(run=run_train)
+
+    report = commands.add_parser("report", help="write HTML and Markdown reports of finished runs")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
+    report.add_argument("--out", type=Path, help="folder for a comparison of several runs")
+    report.set_defaults(run=run_report)
+
+    download = commands.add_parser("download", help="fetch a model for machines without network")
+    kinds = download.add_subparsers(dest="kind", required=True, metavar="KIND")
+    model = kinds.add_parser("model", help="a model of the Hugging Face hub")
+    model.add_argument("name", help="e.g. facebook/hubert-base-ls960")
+    model.add_argument("--revision", help="commit to pin")
+    download.set_defaults(run=run_download)
+
+    recipes = commands.add_parser("recipes", help="list the recipes that come with sokhan")
+    recipes.set_defaults(run=run_recipes)
+
+    demo = commands.add_parser("demo", help="pack, train and report on generated corpora: the whole path")
+    demo.add_argument("--folder", type=Path, default=Path("demo"), help="where to (default: %(default)s)")
+    demo.add_argument("--ranks", type=int, default=2, help="training processes (default: %(default)s)")
+    demo.set_defaults(run=run_demo)
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Check the recipes, then start the ranks."""
+    from configs.errors import InputError
+    from configs.load import load_recipe, to_yaml
+    from launch.local import count_gpus, train
+
+    names, overrides = options.recipes, options.overrides
+    if not names and options.print_config:
+        names = ["demo/hubert", "demo/bert_full"]
+    if not names:
+        raise InputError("no recipe given; `sokhan recipes` lists those that come with sokhan")
+    if options.print_config:
+        print("---\n".join(to_yaml(load_recipe(name, overrides)) for name in names), end="")
+        return 0
+    ranks = options.ranks if options.ranks is not None else max(1, count_gpus())
+    return train(names, overrides, ranks=ranks, overwrite=options.overwrite, command=_typed())
+
+
+def split_recipes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """["train", "a.yaml", "--seed", "1"] -> (["a.yaml"], ["train", "--seed", "1"]).
+
+    Recipes come first. argparse alone could not tell the value of an override from a recipe.
+    """
+    if arguments[:1] != ["train"]:
+        return [], arguments
+    end = 1
+    while end < len(arguments) and not arguments[end].startswith("-"):
+        end += 1
+    return arguments[1:end], ["train", *arguments[end:]]
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """Write the report and say where it is."""
+    from trainers.report import write_report
+
+    report = write_report(options.runs, options.out)
+    for line in report.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    print(f"report: {report.html}\n        {report.markdown}")
+    return 0
+
+
+def run_download(options: argparse.Namespace) -> int:
+    """Fetch a model into the hub's cache, where offline nodes that share it find it."""
+    from trainers.models.source import download_model
+
+    folder = download_model(options.name, options.revision)
+    print(f"{options.name}: {folder}")
+    return 0
+
+
+def run_recipes(options: argparse.Namespace) -> int:
+    """List recipe names."""
+    from configs.load import shipped_recipes
+
+    print("\n".join(shipped_recipes()))
+    return 0
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """The whole path on generated corpora."""
+    from launch.demo import run
+
+    return run(options.folder, options.ranks)
+
+
+def _typed() -> str:
+    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])

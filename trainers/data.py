@@ -1,0 +1,151 @@
+"""The data side of a run: which entries each part has, their plans, and loaders for one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.errors import InputError
+from configs.schema import Recipe
+from data_shards.derive import make_pitched
+from data_shards.index import ShardIndex
+from data_shards.plan import (
+    Batching,
+    Entries,
+    EpochPlan,
+    plan_epoch,
+    plan_evaluation,
+    select_entries,
+)
+from data_shards.reader import Augmentation, MicroBatches, RankRequests, open_loader
+from data_shards.splits import PARTS, Split, check_classes, speaker_overlap
+from trainers.task import Batch, Task
+from trainers.world import World
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One corpus, split and task as seen by one rank."""
+
+    recipe: Recipe
+    index: ShardIndex
+    split: Split
+    task: Task
+    world: World
+
+    def check(self) -> None:
+        """Raise InputError where training cannot work: an untaught class, too few samples."""
+        check_classes(self.index, self.split, ("train",))
+        for part in PARTS:
+            if len(self.entries(part)) == 0:
+                raise InputError(f"split {self.split.name!r}: its {part} part is empty")
+        samples = len(self.entries("train"))
+        if samples < self.world.size:
+            raise InputError(
+                f"{self.index.root}: {samples} training samples are fewer than {self.world.size} ranks; "
+                f"use at most {samples} ranks"
+            )
+
+    @cached_property
+    def augmentation(self) -> Augmentation | None:
+        """How changed entries are made; the pitch-shifted clips are made now if they are missing."""
+        data = self.recipe.data
+        if data.balance == "none":
+            return None
+        pitched = self.world.main_first(lambda: make_pitched(self.index, self.split, data.augment))
+        return Augmentation(data.augment, self.recipe.seed, pitched)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """(samples,) in frames or tokens."""
+        return self.task.lengths()
+
+    def entries(self, part: str) -> Entries:
+        """What a part consists of: train is balanced as the recipe says, the others are as they are."""
+        rows = self.split.rows(part)
+        balance = self.recipe.data.balance if part == "train" else "none"
+        return select_entries(rows, np.asarray(self.index.label)[rows], balance, self.recipe.seed)
+
+    def training_plan(self, epoch: int) -> EpochPlan:
+        """The plan of an epoch, counted from 1."""
+        batching = self.recipe.batching
+        budget = int(batching.budget * self.task.per_unit)
+        cut = Batching(
+            batching.micro_batches,
+            items=batching.items if batching.kind == "fixed" else None,
+            budget=budget,
+            window=batching.window,
+        )
+        entries = self.entries("train")
+        return plan_epoch(
+            entries,
+            self.lengths,
+            self.index.shard,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            batching=cut,
+        )
+
+    def evaluation_plan(self, part: str) -> EpochPlan:
+        """Every entry of a part once."""
+        evaluation = self.recipe.evaluation
+        lengths = self.lengths if evaluation.sort_by_length else None
+        return plan_evaluation(
+            self.entries(part),
+            lengths,
+            items=evaluation.items,
+            micro_batches=self.recipe.batching.micro_batches,
+        )
+
+    def total_steps(self) -> int:
+        """Global steps of the whole run: the horizon of the learning-rate schedule."""
+        loop = self.recipe.loop
+        steps = sum(self.training_plan(epoch).steps for epoch in range(1, loop.epochs + 1))
+        return min(steps, loop.max_steps) if loop.max_steps else steps
+
+    def batches(self, plan: EpochPlan, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
+        """This rank's micro-batches, one list a global step."""
+        world = self.world
+        dataset = MicroBatches(self.index.root, self.task.collate, self.augmentation)
+        requests = RankRequests(plan, epoch, world.rank, world.size, first_step)
+        # A process more than there are micro-batches would only cost its start.
+        workers = min(self.recipe.data.workers, len(requests))
+        loader = open_loader(dataset, requests, workers, pin=world.device.type == "cuda")
+        return _grouped(loader, requests.per_rank)
+
+    def describe(self) -> dict[str, Any]:
+        """What ``data.json`` says."""
+        counts = {}
+        for part in PARTS:
+            of_label = np.bincount(
+                self.index.label[self.split.rows(part)], minlength=len(self.task.labels)
+            )
+            counts[part] = dict(zip(self.task.labels, of_label.tolist(), strict=True))
+        manifest = self.index.manifest
+        return {
+            "corpus": manifest.corpus,
+            "synthetic": manifest.synthetic,
+            "kind": manifest.kind,
+            "shards": str(self.index.root),
+            "digest": manifest.digest,
+            "split": self.split.name,
+            "protocol": self.split.protocol,
+            "counts": counts,
+            "train_entries": len(self.entries("train")),
+            "speaker_overlap": speaker_overlap(self.index, self.split),
+            "plan_digest": self.training_plan(1).digest(),
+        }
+
+
+def _grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []

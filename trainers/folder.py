@@ -1,0 +1,119 @@
+"""The run directory: made before training, what it says of the run, and when it counts as done."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import InputError
+from configs.load import AnyRecipe, run_folder, signature, to_yaml
+
+SUMMARY = "summary.json"
+
+
+def open_run_folder(recipe: AnyRecipe, command: str, overwrite: bool) -> Path:
+    """Make an empty run directory. An unfinished run of the same name starts over; a finished one
+    is kept: InputError unless ``overwrite``."""
+    folder = run_folder(recipe)
+    if (folder / SUMMARY).is_file() and not overwrite:
+        raise InputError(
+            f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again with "
+            "--overwrite or another --output.name"
+        )
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+            raise InputError(f"{folder}: not a run directory; choose another --output.name")
+        shutil.rmtree(folder)
+    try:
+        (folder / "eval").mkdir(parents=True)
+        (folder / "ranks").mkdir()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+    (folder / "config.yaml").write_text(
+        f"# signature: {signature(recipe)}\n{to_yaml(recipe)}", encoding="utf-8"
+    )
+    (folder / "command.txt").write_text(command + "\n", encoding="utf-8")
+    return folder
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write and rename: a reader finds the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def describe_environment(ranks: int) -> dict[str, Any]:
+    """Versions, hardware and the state of the code."""
+    names = (
+        "torch",
+        "torchaudio",
+        "deepspeed",
+        "transformers",
+        "webdataset",
+        "hazm",
+        "wandb",
+        "numpy",
+    )
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in names},
+        "hardware": describe_hardware(),
+        "ranks": ranks,
+        "git": _git_commit(),
+    }
+
+
+def describe_hardware() -> str:
+    """GPUs, or processor and cores."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"{_processor()}, {os.cpu_count()} cores, no GPU"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str | None:
+    """Commit of the code that runs, marked if it is changed; None outside a checkout."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + (" (changed)" if dirty.stdout.strip() else "")
+
+
+def command_line() -> str:
+    """How this process was started; a launcher passes on what the user typed."""
+    return os.environ.get("SOKHAN_COMMAND") or " ".join(["python -m trainers", *sys.argv[1:]])

@@ -1,0 +1,146 @@
+"""BERT for sentence pairs: transformers' classifier, its parameter names, fresh or published."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig as BertArchitecture
+from transformers import BertForSequenceClassification
+
+from configs.errors import InputError
+from configs.schema import BertConfig, BertSize
+from trainers.models.masking import attention_mask_for
+from trainers.models.source import (
+    load_weights,
+    quiet_transformers,
+    read_config,
+    resolve_model,
+    seeded,
+)
+
+logger = logging.getLogger(__name__)
+
+SIZES: dict[BertSize, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 512,
+    },
+    "mini": {
+        "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "intermediate_size": 1024,
+    },
+    "base": {},
+}  # fmt: skip
+
+
+class NliModel(BertForSequenceClassification):
+    """The stock classifier with a forward that returns logits alone, and what it was built from."""
+
+    settings: BertConfig
+    labels: tuple[str, ...]
+    removed_heads: Mapping[int, tuple[int, ...]]
+    """Attention heads that a regime took out, by layer; numbers are those of the whole model."""
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
+    ) -> Tensor:
+        """Three (batch, tokens) integer tensors -> (batch, classes) float32 logits.
+
+        ``attention_mask`` is 1 where there is a token, 0 where there is padding.
+        """
+        dtype = self.bert.embeddings.word_embeddings.weight.dtype
+        # Made here, as transformers' own mask builder waits for the device at every step.
+        mask = attention_mask_for(attention_mask.bool(), dtype, self.config._attn_implementation)
+        pooled = self.bert(input_ids, attention_mask=mask, token_type_ids=token_type_ids)[1]
+        return self.classifier(self.dropout(pooled)).float()
+
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the encoder's activations in the backward pass instead of keeping them."""
+        self.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def build_nli_model(
+    config: BertConfig, labels: Sequence[str], vocabulary_size: int | None, pad_token_id: int,
+    seed: int,
+) -> NliModel:  # fmt: skip
+    """Build the classifier that ``config`` describes, all of it trainable; the regime comes after.
+
+    ``vocabulary_size`` and ``pad_token_id`` are the tokenizer's; a fresh model has as many word
+    embeddings. All new weights are a function of ``seed``. Weights of a checkpoint's classifier are
+    kept where it names the same labels in the same order, so that one run can go on from another.
+    Raises InputError where the pre-trained model is missing or does not fit.
+    """
+    if len(labels) < 2:
+        raise InputError(f"labels: a classifier needs two or more, the shards have {len(labels)}")
+    if not 0 <= config.dropout < 1:
+        raise InputError(f"model.dropout: {config.dropout} is not in [0, 1)")
+    folder = resolve_model(config.pretrained, config.revision) if config.pretrained else None
+    if folder:
+        architecture = read_config(folder, "bert")
+    else:
+        assert vocabulary_size is not None, "a fresh model needs its tokenizer's size"
+        architecture = BertArchitecture(
+            **SIZES[config.size], vocab_size=vocabulary_size, pad_token_id=pad_token_id
+        )
+    _check_fits(architecture, config, vocabulary_size)
+    same_labels = _labels_of(architecture) == list(labels)
+    apply_settings(architecture, config, labels)
+    with seeded(seed):
+        if folder is None:
+            with quiet_transformers():
+                model = NliModel(architecture)
+        else:
+            # A checkpoint of a masked language model has no pooler: it is part of the head.
+            model, new = load_weights(
+                NliModel, folder, architecture,
+                lambda name: name.startswith(("classifier.", "bert.pooler.")),
+            )  # fmt: skip
+            if not same_labels and "classifier.weight" not in new:
+                logger.warning("%s: classifier of other labels replaced by a fresh one", folder)
+                torch.nn.init.normal_(model.classifier.weight, std=architecture.initializer_range)
+                torch.nn.init.zeros_(model.classifier.bias)
+    return adopt(model, config, labels)
+
+
+def adopt(model: NliModel, config: BertConfig, labels: Sequence[str]) -> NliModel:
+    """Note on a model what it was built from."""
+    model.settings, model.labels, model.removed_heads = config, tuple(labels), {}
+    return model.train()
+
+
+def apply_settings(
+    architecture: BertArchitecture, config: BertConfig, labels: Sequence[str]
+) -> None:
+    """Write the recipe's dropout and the labels into transformers' configuration."""
+    architecture.hidden_dropout_prob = config.dropout
+    architecture.attention_probs_dropout_prob = config.dropout
+    architecture.classifier_dropout = config.dropout
+    architecture.id2label = dict(enumerate(labels))
+    architecture.label2id = {label: number for number, label in enumerate(labels)}
+    architecture.problem_type = "single_label_classification"
+
+
+def _labels_of(architecture: BertArchitecture) -> list[str]:
+    return [label for _, label in sorted((architecture.id2label or {}).items())]
+
+
+def _check_fits(
+    architecture: BertArchitecture, config: BertConfig, vocabulary_size: int | None
+) -> None:
+    """Raise InputError where the model cannot take the tokens that it will be given."""
+    positions = architecture.max_position_embeddings
+    if not 3 <= config.max_tokens <= positions:
+        raise InputError(
+            f"model.max_tokens: {config.max_tokens} is not in 3..{positions}, what the model holds"
+        )
+    if vocabulary_size is not None and vocabulary_size > architecture.vocab_size:
+        raise InputError(
+            f"model.pretrained: the tokenizer has {vocabulary_size} entries, the model only"
+            f" {architecture.vocab_size}"
+        )
+    if architecture.type_vocab_size < 2:
+        raise InputError("model.pretrained: the model cannot tell two texts apart (one token type)")

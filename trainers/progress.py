@@ -1,0 +1,101 @@
+"""What a training says of itself while it runs: lines for the tracker and for the person watching."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+
+import torch
+
+from trainers.metrics import SplitMetrics
+from trainers.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """A global step, summed over ranks."""
+
+    loss: float
+    correct: float
+    valid: float
+    """Audio seconds or tokens."""
+    padded: float
+
+
+class Progress:
+    """Turns finished steps into lines. metrics.jsonl gets what a repeated run gives again, perf.jsonl
+    what it does not: times, rates, memory."""
+
+    def __init__(self, tracker: Tracker, every: int, unit: str, total: int, main: bool) -> None:
+        self._tracker, self._every, self._unit, self._total = tracker, every, unit, total
+        self._main = main
+        self._epoch = 0
+        self._sums = [0.0, 0.0, 0.0]
+        self._valid = 0.0
+        self._since = time.perf_counter()
+        self._said = self._since
+
+    def start_epoch(self, epoch: int) -> None:
+        """Reset the epoch's sums and the clock, which must not count the evaluation before."""
+        self._epoch = epoch
+        self._sums = [0.0, 0.0, 0.0]
+        self._valid = 0.0
+        self._since = time.perf_counter()
+
+    def report(self, epoch: int, step: int, rate: float, items: float, totals: StepTotals) -> None:
+        """A global step is done."""
+        self._sums = [
+            a + b for a, b in zip(self._sums, (totals.loss, totals.correct, items), strict=True)
+        ]
+        self._valid += totals.valid
+        if step % self._every and step != self._total:
+            return
+        loss = totals.loss / items
+        padding = 1 - totals.valid / totals.padded
+        self._tracker.metrics(
+            {"kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": rate, "items": int(items),
+             "padding": round(padding, 6)}
+        )  # fmt: skip
+        now = time.perf_counter()
+        per_second = self._valid / max(now - self._since, 1e-9)
+        self._tracker.performance(
+            {"step": step, "seconds": now - self._since, "rate": per_second, "unit": f"{self._unit}/s",
+             "peak_memory_bytes": peak_memory()}
+        )  # fmt: skip
+        self._since, self._valid = now, 0.0
+        if self._main and now - self._said > 5:
+            self._said = now
+            print(
+                f"  epoch {epoch} step {step}/{self._total}: loss {loss:.4f}, "
+                f"{per_second:,.0f} {self._unit}/s",
+                flush=True,
+            )
+
+    def finish_epoch(self, step: int) -> None:
+        """The training loss and accuracy over all items of the epoch, as they were when trained."""
+        loss, correct, items = self._sums
+        if items:
+            self._tracker.metrics(
+                {"kind": "train_epoch", "step": step, "epoch": self._epoch, "loss": loss / items,
+                 "accuracy": correct / items}
+            )  # fmt: skip
+
+    def validation(self, epoch: int, step: int, metrics: SplitMetrics) -> None:
+        """The validation part was evaluated."""
+        names = ("loss", "accuracy", "uar", "macro_f1", "weighted_f1")
+        values = {name: float(getattr(metrics, name)) for name in names}
+        self._tracker.metrics({"kind": "validation", "step": step, "epoch": epoch, **values})
+        if self._main:
+            print(
+                f"  epoch {epoch}: validation loss {values['loss']:.4f}, accuracy {values['accuracy']:.4f}, "
+                f"UAR {values['uar']:.4f}, macro F1 {values['macro_f1']:.4f}",
+                flush=True,
+            )
+
+
+def peak_memory() -> int:
+    """Bytes: the device's peak on a GPU, else the process's peak resident set."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

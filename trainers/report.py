@@ -1,0 +1,80 @@
+"""`sokhan report RUN...`: finished run directories -> a page to read and its Markdown twin."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import InputError
+from trainers.reporting import html, markdown
+from trainers.reporting.blocks import Block, Heading, Text
+from trainers.reporting.comparison import beside_reference, over_seeds, side_by_side
+from trainers.reporting.rundir import Run, read_run
+from trainers.reporting.sections import run_sections
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report lies, and what it had to leave out."""
+
+    html: Path
+    markdown: Path
+    left_out: tuple[str, ...] = ()
+    """One line for each run that is unfinished or damaged."""
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
+    """Write ``report.html`` and ``report.md`` for one run, ``comparison.*`` for several.
+
+    ``out`` is the folder they go to: by default the run's own, or the deepest folder that holds
+    all runs. Among several, unfinished or damaged runs are listed and left out; InputError is
+    raised where none is left (or the only one is unfinished).
+    """
+    paths = list({path.resolve(): path for path in runs}.values())
+    if not paths:
+        raise InputError("no run given; use `sokhan report runs/RECIPE/NAME ...`")
+    good: list[Run] = []
+    left_out: list[str] = []
+    for path in paths:
+        try:
+            good.append(read_run(path))
+        except InputError as error:
+            if len(paths) == 1:
+                raise
+            left_out.append(str(error))
+    if not good:
+        raise InputError(f"none of {len(paths)} runs can be reported; the first: {left_out[0]}")
+    if len(paths) == 1:
+        return _write(one_run(good[0]), out or paths[0], "report", ())
+    common = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    return _write(several_runs(good, left_out), out or common, "comparison", tuple(left_out))
+
+
+def one_run(run: Run) -> list[Block]:
+    """The report of one run."""
+    return [Heading(1, run.name), *run_sections(run, 2, "run"), *beside_reference([run])]
+
+
+def several_runs(runs: Sequence[Run], left_out: Sequence[str]) -> list[Block]:
+    """The comparison of several runs, then each of them."""
+    blocks: list[Block] = [Heading(1, f"Comparison of {len(runs)} runs")]
+    blocks += [Text(f"Left out: {line}", "warning") for line in left_out]
+    blocks += [*side_by_side(runs), *over_seeds(runs), *beside_reference(runs)]
+    for position, run in enumerate(runs, 1):
+        blocks += [Heading(2, run.name), *run_sections(run, 3, f"run{position}")]
+    return blocks
+
+
+def _write(blocks: Sequence[Block], folder: Path, name: str, left_out: tuple[str, ...]) -> Report:
+    folder.mkdir(parents=True, exist_ok=True)
+    report = Report(folder / f"{name}.html", folder / f"{name}.md", left_out)
+    for path, text in (
+        (report.html, html.page(blocks)),
+        (report.markdown, markdown.document(blocks)),
+    ):
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    return report

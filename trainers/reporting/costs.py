@@ -1,0 +1,65 @@
+"""What a run cost: throughput, padding, memory, and the weights that train."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from trainers.reporting.blocks import Block, Code, Table, Text, thousands
+from trainers.reporting.rundir import Run
+
+
+def rate_text(run: Run) -> str:
+    """Median throughput with its unit. The first logged step warms up and is left out."""
+    rates = [float(line["rate"]) for line in run.perf]
+    return f"{thousands(median(rates[1:] or rates))} {run.perf[0]['unit']}" if rates else "–"
+
+
+def memory_text(run: Run) -> str:
+    """Peak memory of a rank, the highest logged."""
+    peak = max((float(line.get("peak_memory_bytes") or 0) for line in run.perf), default=0)
+    return f"{peak / 2**30:.2f} GiB" if peak else "–"
+
+
+def throughput(run: Run) -> Table:
+    """Rate, padding, memory, and the settings that decide them."""
+    rows = [("throughput, median", rate_text(run)), ("peak memory of a rank", memory_text(run))]
+    padding = [float(line["padding"]) for line in run.steps if "padding" in line]
+    if padding:
+        share = sum(padding) / len(padding)
+        rows.append(("padding", f"{share:.1%} of what the model reads, mean over steps"))
+    batching = run.config.get("batching", {})
+    if batching:
+        kind = batching.get("kind")
+        size = (
+            f"{batching.get('items')} items"
+            if kind == "fixed"
+            else f"budget {batching.get('budget')}"
+        )
+        rows.append(
+            ("global step", f"{kind}, {size}, {batching.get('micro_batches')} micro-batches")
+        )
+    optim = run.config.get("optim", {})
+    if optim:
+        keys = ("kind", "lr", "weight_decay", "schedule", "warmup", "clip")
+        rows.append(("optimizer", ", ".join(f"{key} {optim[key]}" for key in keys if key in optim)))
+    engine = run.config.get("engine", {})
+    if engine:
+        rows.append(("engine", f"ZeRO {engine.get('zero')}, {engine.get('precision')}"))
+    return Table(("", ""), tuple(rows), left=2)
+
+
+def parameters(run: Run) -> list[Block]:
+    """How many weights train, and which."""
+    facts = run.parameters
+    total = max(int(facts["total"]), 1)
+    rows = tuple(
+        (name, thousands(int(facts[name])), f"{int(facts[name]) / total:.1%}")
+        for name in ("trainable", "frozen", "total")
+    )
+    blocks: list[Block] = [Table(("parameters", "number", "share"), rows)]
+    if facts.get("summary"):
+        blocks.append(Text(str(facts["summary"])))
+    names = facts.get("trainable_names") or []
+    if names:
+        blocks.append(Code("\n".join(names), f"the {len(names)} tensors that train"))
+    return blocks

@@ -1,0 +1,144 @@
+"""One training from recipe to finished run directory, on whatever ranks there are."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from configs.check import check_ranks
+from configs.load import AnyRecipe
+from configs.schema import EmotionRecipe
+from data_shards.index import open_index
+from data_shards.splits import PARTS, load_split
+from trainers.card import CardFacts
+from trainers.checkpoint import load_weights
+from trainers.data import RunData
+from trainers.emotion import EmotionTask
+from trainers.engine import Engine
+from trainers.evaluate import predict, write_predictions
+from trainers.folder import SUMMARY, command_line, describe_environment, open_run_folder, write_json
+from trainers.loop import BEST, Summary, fit
+from trainers.metrics import SplitMetrics
+from trainers.models.freezing import ParameterReport
+from trainers.nli import NliTask
+from trainers.task import Task
+from trainers.tracking import FileTracker, NoTracker, Tracker, open_wandb
+from trainers.world import World
+
+
+def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
+    """Train, evaluate with the best weights, export; returns the run directory."""
+    started = time.time()
+    check_ranks(recipe, world.size)
+    limit_threads()
+    index = open_index(Path(recipe.data.shards))
+    split = load_split(index, recipe.data.split)
+    folder = open_on_all(recipe, world, overwrite)
+    task: Task = (
+        EmotionTask(recipe, index)
+        if isinstance(recipe, EmotionRecipe)
+        else NliTask(recipe, index, split, folder, world)
+    )
+    data = RunData(recipe, index, split, task, world)
+    data.check()
+    model = task.build_model()
+    report = task.parameters(model)
+    engine = Engine(model, world, recipe.engine, recipe.optim, recipe.batching.micro_batches)
+    tracker: Tracker = NoTracker()
+    if world.main:
+        describe_run(folder, data, report)
+        tracker = FileTracker(folder, open_wandb(recipe, folder, data.describe()))
+        print(f"{recipe.recipe}: {world.size} rank(s), {folder}\n  {report.describe()}", flush=True)
+    summary = fit(engine, data, tracker, folder)
+    finish(engine, data, tracker, folder, summary, started)
+    return folder
+
+
+def open_on_all(recipe: AnyRecipe, world: World, overwrite: bool) -> Path:
+    """Rank 0 makes the run directory, the others learn its path."""
+    opened: list[Path] = []
+    command = command_line()
+
+    def make() -> None:
+        if world.main:
+            opened.append(open_run_folder(recipe, command, overwrite))
+
+    world.main_first(make)
+    return world.gather(opened[0] if opened else Path())[0]
+
+
+def describe_run(folder: Path, data: RunData, report: ParameterReport) -> None:
+    """The files that say what is about to be trained on what."""
+    write_json(folder / "environment.json", describe_environment(data.world.size))
+    write_json(folder / "data.json", data.describe())
+    parameters = {
+        "trainable": report.trainable_count,
+        "frozen": report.frozen_count,
+        "total": report.trainable_count + report.frozen_count,
+        "trainable_names": list(report.trainable),
+        "summary": report.describe(),
+    }
+    write_json(folder / "eval" / "parameters.json", parameters)
+
+
+def finish(
+    engine: Engine, data: RunData, tracker: Tracker, folder: Path, summary: Summary, started: float
+) -> None:
+    """Evaluate every part once with the best weights, write the results and the model."""
+    state, facts = load_weights(folder / BEST)
+    engine.load_weights(state)
+    parts = [part for part in PARTS if part != "train" or data.recipe.evaluation.train]
+    results: dict[str, SplitMetrics] = {}
+    for part in parts:
+        predictions = predict(engine, data, part)
+        results[part] = predictions.metrics(data.task.labels)
+        if data.world.main:
+            write_predictions(folder / "eval" / f"predictions-{part}.csv", predictions, data)
+    if not data.world.main:
+        return
+    best = {key: facts[key] for key in ("epoch", "step", "metric", "value")}
+    splits = {part: metrics.as_dict() for part, metrics in results.items()}
+    document = {"labels": list(data.task.labels), "best": best, "splits": splits}
+    write_json(folder / "eval" / "metrics.json", document)
+    data.task.export(state, folder / "model", card_facts(data, results))
+    ended = {
+        "finished": True,
+        "seconds": round(time.time() - started, 1),
+        "steps": summary.steps,
+        "epochs": summary.epochs,
+        "stopped": summary.stopped,
+        "best": best,
+    }
+    test = results["test"]
+    tracker.finish(
+        {"test/accuracy": test.accuracy, "test/uar": test.uar, "test/macro_f1": test.macro_f1}
+    )
+    write_json(folder / SUMMARY, ended)
+    print(
+        f"  test: accuracy {test.accuracy:.4f}, UAR {test.uar:.4f}, macro F1 {test.macro_f1:.4f}",
+        flush=True,
+    )
+
+
+def card_facts(data: RunData, results: dict[str, SplitMetrics]) -> CardFacts:
+    """What the model card says of data and results."""
+    manifest = data.index.manifest
+    names = ("accuracy", "uar", "macro_f1", "weighted_f1", "loss")
+    return CardFacts(
+        recipe=data.recipe.recipe,
+        corpus=f"{manifest.corpus}, split {data.split.name} ({data.split.protocol})",
+        synthetic=manifest.synthetic,
+        metrics={part: {n: float(getattr(m, n)) for n in names} for part, m in results.items()},
+        command=command_line(),
+        language="fa" if "shemo" in manifest.corpus or "farstail" in manifest.corpus else "",
+    )
+
+
+def limit_threads() -> None:
+    """Share the cores among the ranks of this machine, unless the user has set a number."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
