@@ -72,6 +72,17 @@ def check_ranks(recipe: Recipe, ranks: int) -> None:
     )
 
 
+def check_kind(recipe: Recipe, kind: str) -> None:
+    """Raise InputError unless the shards hold what the recipe's task reads."""
+    wanted = "audio" if isinstance(recipe, EmotionRecipe) else "text"
+    if kind != wanted:
+        task = "emotion" if wanted == "audio" else "nli"
+        raise InputError(
+            f"{recipe.data.shards}: holds {kind}, but recipe {recipe.recipe!r} (task {task}) reads "
+            f"{wanted}; name other shards with --data.shards, or take another recipe"
+        )
+
+
 def _check_hubert(recipe: EmotionRecipe) -> None:
     model = recipe.model
     _share(

@@ -156,8 +156,10 @@ def _keys(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _check_keys(where: str, document: dict[str, Any], kind: Any) -> None:
     known = dict(_keys(kind))
-    for key in _document_keys(document):
+    for key, value in _document_items(document):
         _check_key(where, key, known)
+        if dataclasses.is_dataclass(known.get(key)) and not isinstance(value, dict):
+            raise InputError(f"{where}: key {key!r} is a section of keys, not {value!r}")
 
 
 def _check_key(where: str, key: str, known: dict[str, Any]) -> None:
@@ -166,11 +168,11 @@ def _check_key(where: str, key: str, known: dict[str, Any]) -> None:
         raise InputError(f"{where}: unknown key {key!r}{_nearest(key, list(known))}")
 
 
-def _document_keys(document: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _document_items(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in document.items():
-        yield f"{prefix}{key}"
+        yield f"{prefix}{key}", value
         if isinstance(value, dict):
-            yield from _document_keys(value, f"{prefix}{key}.")
+            yield from _document_items(value, f"{prefix}{key}.")
 
 
 def _check_flags(arguments: Sequence[str], kind: Any) -> None:

@@ -59,7 +59,7 @@ class BatchingConfig:
     """buckets: padded seconds (audio) or tokens (text) that one micro-batch may hold. An item
     longer than this makes a micro-batch of its own."""
     micro_batches: int = 2
-    """Micro-batches of a global step; ranks x gradient accumulation, so the number of ranks must divide it."""
+    """Micro-batches of a global step: ranks x gradient accumulation. Ranks must divide it."""
     window: int = 1_000_000
     """Items shuffled together. A corpus beyond this is read in shard order and shuffled in windows."""
 

@@ -75,7 +75,7 @@ def make_pitched(
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); pitch-shifted copies lie there"
-        )
+        ) from None
     return folder
 
 

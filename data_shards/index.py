@@ -71,11 +71,15 @@ class ShardIndex:
         """One column, memory-mapped."""
         path = self.root / "index" / f"{name}.npy"
         try:
-            return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-        except (OSError, ValueError) as error:
+            values = np.load(path, mmap_mode="r")
+            # key-bytes has a length of its own, key-offset an end for every start.
+            if name != "key-bytes" and len(values) != len(self) + (name == "key-offset"):
+                raise ValueError(f"{len(values)} rows for {len(self)} samples")
+        except (OSError, ValueError, EOFError) as error:
             raise InputError(
                 f"{path}: cannot read the index column ({error}); pack again"
             ) from None
+        return values  # type: ignore[no-any-return]
 
     @cached_property
     def shard(self) -> NDArray[np.int32]:
@@ -143,23 +147,18 @@ class ShardIndex:
         return self.root / self.manifest.shards[shard].name
 
 
-def columns_of(
-    keys: list[str], columns: dict[str, NDArray[Any]]
-) -> tuple[dict[str, NDArray[Any]], str]:
-    """Add the key columns and return all columns with their common SHA-256."""
-    blobs = [key.encode() for key in keys]
-    ends = np.zeros(len(keys) + 1, np.int64)
-    np.cumsum([len(b) for b in blobs], out=ends[1:])
-    every = {
-        **columns,
-        "key-bytes": np.frombuffer(b"".join(blobs), np.uint8),
-        "key-offset": ends,
-    }
+def key_order(key: str) -> bytes:
+    """What packing orders samples by: it mixes neighbours, and lets a key be found by bisection."""
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
+
+
+def digest_of(columns: dict[str, NDArray[Any]]) -> str:
+    """SHA-256 over the columns' names, types, shapes and contents."""
     digest = hashlib.sha256()
-    for name in sorted(every):
-        digest.update(f"{name}:{every[name].dtype.str}:{every[name].shape}".encode())
-        digest.update(np.ascontiguousarray(every[name]).tobytes())
-    return every, digest.hexdigest()
+    for name in sorted(columns):
+        digest.update(f"{name}:{columns[name].dtype.str}:{columns[name].shape}".encode())
+        digest.update(np.ascontiguousarray(columns[name]).data)
+    return digest.hexdigest()
 
 
 def write_index(root: Path, manifest: Manifest, columns: dict[str, NDArray[Any]]) -> None:

@@ -2,7 +2,8 @@
 
 Samples are ordered by a hash of their keys, so that neighbours in a shard are not neighbours in
 the corpus. The order, and with it every byte of the result, does not depend on the number of
-processes. Memory holds the list of the corpus, one shard and a few chunks, whatever its size.
+processes. Memory holds the list of the corpus, about 100 bytes a sample (their order, then the
+columns of the index) and a few chunks of samples.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.errors import InputError
 from data_shards.corpora.corpus import Corpus
-from data_shards.index import Manifest, open_index
+from data_shards.index import Manifest, key_order, open_index
 from data_shards.parallel import cores, encode_in_pool, encode_one
 from data_shards.sample import AUDIO_FORMATS, SAMPLE_RATE, AudioFormat, EncodedSample, check_key
 from data_shards.writer import choose_samples_per_shard, staging, write_shards
@@ -29,7 +30,7 @@ from data_shards.writer import choose_samples_per_shard, staging, write_shards
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples there are."""
 AUDIO_SHARD_LIMIT = 400
-"""A shard is held in memory while it is written: 400 clips of 30 s are 400 MB."""
+"""400 clips of 30 s are 400 MB: more in one file is clumsy to copy, and to lose."""
 CHUNK = {"audio": 8, "text": 64}
 """Samples that a process takes at a time: small enough to keep memory flat and the end short."""
 IN_PROCESS = {"audio": 600, "text": 3000}
@@ -82,38 +83,38 @@ def pack(
     facts: dict[str, Any] = {**corpus.settings, "samples_per_shard": samples_per_shard}
     if corpus.kind == "audio":
         facts["audio_format"] = settings.audio_format
-    if corpus.notes:
-        facts["listing_notes"] = dict(corpus.notes)
     with _interruptible(out), staging(Path(out), settings.overwrite) as partial:
         encoded = _encode(corpus, order, settings)
         try:
             return write_shards(
                 _counted(encoded, len(order), progress), partial, corpus=corpus.name,
                 kind=corpus.kind, synthetic=corpus.synthetic, samples_per_shard=samples_per_shard,
-                settings=facts,
+                settings=facts, notes=corpus.notes,
             )  # fmt: skip
         finally:
             encoded.close()  # ends the processes at once when writing failed
 
 
-def shard_order(corpus: Corpus) -> list[int]:
-    """Positions in ``corpus.items`` in the order of their keys' BLAKE2b digests.
+def shard_order(corpus: Corpus) -> NDArray[np.int64]:
+    """(samples,) positions in ``corpus.items`` in the order of their keys' BLAKE2b digests.
 
     Raises InputError on an empty corpus, a key that shards cannot hold, or one that occurs twice.
     """
-    seen: set[str] = set()
-    digests: list[bytes] = []
+    joined = bytearray()
     for item in corpus.items:
         key = check_key(corpus.key(item))
-        if key in seen:
-            raise InputError(
-                f"corpus {corpus.name}: the key {key!r} occurs twice; keys must be unique"
-            )
-        seen.add(key)
-        digests.append(blake2b(key.encode(), digest_size=16).digest())
-    if not digests:
+        joined += key_order(key)
+    if not joined:
         raise InputError(f"corpus {corpus.name}: no samples found")
-    return sorted(range(len(digests)), key=digests.__getitem__)
+    high, low = np.frombuffer(joined, ">u8").reshape(-1, 2).T.astype(np.uint64)
+    order = np.lexsort((low, high))
+    # Keys that occur twice are neighbours now. The first one that repeats an earlier one is told.
+    after, before = order[1:], order[:-1]
+    repeats = after[(high[after] == high[before]) & (low[after] == low[before])]
+    if len(repeats):
+        key = corpus.key(corpus.items[int(repeats.min())])
+        raise InputError(f"corpus {corpus.name}: the key {key!r} occurs twice; keys must be unique")
+    return order.astype(np.int64, copy=False)
 
 
 def summarise(out: Path, seconds: float) -> str:
@@ -133,8 +134,7 @@ def summarise(out: Path, seconds: float) -> str:
     lines.append("labels: " + ", ".join(f"{label} {count}" for label, count in pairs))
     if manifest.speakers:
         lines.append(f"speakers: {len(manifest.speakers)}")
-    notes = {**manifest.settings.get("listing_notes", {}), **manifest.notes}
-    lines += [f"note: {note}: {count}" for note, count in sorted(notes.items())]
+    lines += [f"note: {note}: {count}" for note, count in sorted(manifest.notes.items())]
     return "\n".join(lines)
 
 
@@ -150,14 +150,14 @@ def _check_settings(settings: PackSettings) -> None:
 
 
 def _encode(
-    corpus: Corpus, order: list[int], settings: PackSettings
+    corpus: Corpus, order: NDArray[np.int64], settings: PackSettings
 ) -> Generator[EncodedSample, None, None]:
     """All samples, encoded, in order; a generator whose close() ends what it started."""
     chunk = CHUNK[corpus.kind]
     small = len(order) <= IN_PROCESS[corpus.kind]
     processes = settings.processes or (1 if small else cores())
     processes = min(processes, -(-len(order) // chunk))
-    items = (corpus.items[n] for n in order)
+    items = (corpus.items[int(n)] for n in order)
     if processes == 1:
         for item in items:
             yield encode_one(corpus.load, corpus.key, item, settings.audio_format)

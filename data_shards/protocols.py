@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def speaker_splits(
         codes[fold_of == fold] = TEST
         codes[fold_of == (fold + 1) % parts] = VALIDATION
         own_name = name if folds == 1 else f"{name}{folds}-fold{fold + 1}"
-        protocol = f"speaker-disjoint, stratified: fold {fold + 1} of {parts} for test, the next for validation"
+        protocol = (
+            f"speaker-disjoint, stratified: fold {fold + 1} of {parts} tests, the next validates"
+        )
         splits.append(Split(own_name, codes, protocol, seed=seed))
     return splits
 
@@ -115,16 +118,17 @@ def _best_folds(
     counts = np.zeros((int(labels.max()) + 1, folds))
     best, best_score = np.zeros(len(labels), np.int64), np.inf
     rows = permutation(len(labels), seed, 11)
-    # Only the counts by (speaker, label) matter: sampling rows of a huge corpus would lose rare
-    # classes, so the number of shuffles falls instead.
+    # A shuffle takes seconds on a huge corpus, where many speakers make any of them even.
     for attempt in range(20 if len(labels) < 200_000 else 3):
         splitter = StratifiedGroupKFold(
             folds, shuffle=True, random_state=(seed * 1000 + attempt) % 2**31
         )
         fold_of = np.zeros(len(labels), np.int64)
-        for fold, (_, test) in enumerate(
-            splitter.split(rows[:, None], labels[rows], speakers[rows])
-        ):
+        with warnings.catch_warnings():
+            # It warns of classes rarer than folds; check_classes says what came of that.
+            warnings.simplefilter("ignore", UserWarning)
+            folds_found = list(splitter.split(rows[:, None], labels[rows], speakers[rows]))
+        for fold, (_, test) in enumerate(folds_found):
             fold_of[rows[test]] = fold
         counts[:] = 0
         np.add.at(counts, (labels, fold_of), 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from configs.errors import InputError
 from configs.schema import AugmentConfig
 from data_shards.augment import apply_change, draw_change, pitched_key
-from data_shards.index import ShardIndex, open_index
+from data_shards.index import ShardIndex, key_order, open_index
 from data_shards.plan import EpochPlan
 from data_shards.sample import TextPair, decode_audio, decode_text
 
@@ -87,17 +88,15 @@ class ShardReader:
             return Item(row, label, audio=decode_audio(self.payload(row)))
         return Item(row, label, text=decode_text(self.payload(row)))
 
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {key: row for row, key in enumerate(self.index.keys())}
-
     def row_of(self, key: str) -> int:
-        """Row of a key. The first call reads all keys."""
-        if key not in self._rows:
+        """Row of a key, found by bisection: a table of all keys would be large in every process."""
+        index, wanted = self.index, key_order(key)
+        row = bisect_left(range(len(index)), wanted, key=lambda row: key_order(index.key(row)))
+        if row == len(index) or index.key(row) != key:
             raise InputError(
                 f"{self.root}: has no sample {key!r}; delete that folder to have it made again"
             )
-        return self._rows[key]
+        return row
 
     def _tar(self, shard: int) -> int:
         if shard in self._tars:
@@ -177,17 +176,32 @@ class RankRequests:
                 )
 
 
+class _Caught:
+    """Hands an InputError over as a value: DataLoader would bury its line in a traceback."""
+
+    def __init__(self, dataset: MicroBatches) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, request: Request) -> Any:
+        try:
+            return self.dataset[request]
+        except InputError as error:
+            return error
+
+
 def open_loader(
     dataset: MicroBatches, requests: RankRequests, workers: int, pin: bool
 ) -> Iterator[Any]:
     """Iterate over the micro-batches of a rank.
 
-    Workers come from a fork server: a process forked after gloo or CUDA is up can deadlock.
+    Workers come from a fork server: a process forked after gloo or CUDA is up can deadlock. They
+    start now, not with the first batch. Raises InputError for a damaged sample, when its batch is
+    due, and for a worker that was killed.
     """
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(
-        dataset,  # type: ignore[arg-type]
+        _Caught(dataset),  # type: ignore[arg-type]
         sampler=requests,  # type: ignore[arg-type]
         batch_size=None,
         num_workers=workers,
@@ -195,4 +209,19 @@ def open_loader(
         multiprocessing_context="forkserver" if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    return iter(loader)
+    return _raising(iter(loader))
+
+
+def _raising(batches: Iterator[Any]) -> Iterator[Any]:
+    try:
+        for batch in batches:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise InputError(
+            "a reading process was killed, most likely for lack of memory or of space in /dev/shm; "
+            "use fewer with --data.workers"
+        ) from None

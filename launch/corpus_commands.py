@@ -29,17 +29,27 @@ def add_commands(commands: Any) -> None:
     _add_text_steps(farstail)
 
     manifest = corpora.add_parser("manifest", help="any corpus listed in a csv, tsv or jsonl file")
-    manifest.add_argument("file", type=Path, help="audio: path,label[,speaker,split]; text: premise,hypothesis,label[,split]")
+    manifest.add_argument(
+        "file",
+        type=Path,
+        help="audio: path,label[,speaker,split]; text: premise,hypothesis,label[,split]",
+    )
     manifest.add_argument("--name", help="name of the corpus (default: the file's name)")
     manifest.add_argument("--labels", nargs="+", help="the labels that may occur")
     _add_text_steps(manifest)
 
-    speech = corpora.add_parser("synthetic-shemo", help="generated emotional speech, for trying things out")
+    speech = corpora.add_parser(
+        "synthetic-shemo", help="generated emotional speech, for trying things out"
+    )
     speech.add_argument("--samples", type=int, default=480, help="clips (default: %(default)s)")
     speech.add_argument("--seed", type=int, default=0)
-    speech.add_argument("--seconds-scale", type=float, default=1.0, help="shorten (below 1) or lengthen all clips")
+    speech.add_argument(
+        "--seconds-scale", type=float, default=1.0, help="shorten (below 1) or lengthen all clips"
+    )
 
-    text = corpora.add_parser("synthetic-farstail", help="generated Persian inference pairs, for trying things out")
+    text = corpora.add_parser(
+        "synthetic-farstail", help="generated Persian inference pairs, for trying things out"
+    )
     text.add_argument("--samples", type=int, default=2400, help="pairs (default: %(default)s)")
     text.add_argument("--seed", type=int, default=0)
     _add_text_steps(text)
@@ -54,18 +64,26 @@ def add_commands(commands: Any) -> None:
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--folds", type=int, default=1, help="speaker: k folds make k splits")
     split.add_argument("--name", help="name of the table (default: the protocol's)")
-    split.add_argument("--allow-empty-class", action="store_true", help="accept a part without some class")
+    split.add_argument(
+        "--allow-empty-class", action="store_true", help="accept a part without some class"
+    )
     split.set_defaults(run=run_split)
 
-    inspect = commands.add_parser("inspect", help="counts, overlaps and distributions of packed shards")
+    inspect = commands.add_parser(
+        "inspect", help="counts, overlaps and distributions of packed shards"
+    )
     inspect.add_argument("shards", type=Path)
     inspect.add_argument("--split", action="append", help="only this split (may be repeated)")
-    inspect.add_argument("--plots", type=Path, metavar="FOLDER", help="draw label and length distributions")
+    inspect.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="draw label and length distributions"
+    )
     inspect.set_defaults(run=run_inspect)
 
 
 def _add_text_steps(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-normalise", action="store_true", help="leave hazm's normalisation out")
+    parser.add_argument(
+        "--no-normalise", action="store_true", help="leave hazm's normalisation out"
+    )
     parser.add_argument("--no-stopwords", action="store_true", help="leave stop-word removal out")
     parser.add_argument("--no-lemmas", action="store_true", help="leave lemmatisation out")
 
@@ -73,10 +91,19 @@ def _add_text_steps(parser: argparse.ArgumentParser) -> None:
 def _add_packing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--audio-format", choices=("wav", "flac"), default="wav")
-    parser.add_argument("--split", action="append", metavar="PROTOCOL", help="splits to make (default: the corpus's usual one)")
-    parser.add_argument("--readers", type=int, default=16, help="ranks x workers that should find four shards each")
+    parser.add_argument(
+        "--split",
+        action="append",
+        metavar="PROTOCOL",
+        help="splits to make (default: the corpus's usual one)",
+    )
+    parser.add_argument(
+        "--readers", type=int, default=16, help="ranks x workers that should find four shards each"
+    )
     parser.add_argument("--processes", type=int, help="packing processes (default: all cores)")
-    parser.add_argument("--allow-empty-class", action="store_true", help="accept a split's part without some class")
+    parser.add_argument(
+        "--allow-empty-class", action="store_true", help="accept a split's part without some class"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an older corpus there")
 
 
@@ -115,9 +142,13 @@ def list_corpus(options: argparse.Namespace) -> Corpus:
     if options.corpus == "farstail":
         return farstail.list_corpus(options.sources, steps())
     if options.corpus == "manifest":
-        return manifest.list_corpus(options.file, name=options.name, labels=options.labels, steps=steps())
+        return manifest.list_corpus(
+            options.file, name=options.name, labels=options.labels, steps=steps()
+        )
     if options.corpus == "synthetic-shemo":
-        return synthetic_speech.synthetic_shemo(options.samples, options.seed, options.seconds_scale)
+        return synthetic_speech.synthetic_shemo(
+            options.samples, options.seed, options.seconds_scale
+        )
     return synthetic_text.synthetic_farstail(options.samples, options.seed, steps())
 
 
@@ -138,7 +169,9 @@ def usual_protocol(index: ShardIndex) -> str:
     return "speaker" if index.manifest.speakers else "reference"
 
 
-def make_splits(index: ShardIndex, protocol: str, seed: int, folds: int, name: str | None) -> list[Split]:
+def make_splits(
+    index: ShardIndex, protocol: str, seed: int, folds: int, name: str | None
+) -> list[Split]:
     """The splits of one protocol."""
     from data_shards import protocols
 
@@ -173,7 +206,9 @@ def save(index: ShardIndex, split: Split, allow_empty_class: bool) -> None:
     shared = {pair: n for pair, n in speaker_overlap(index, split).items() if n}
     if shared:
         pairs = ", ".join(f"{n} in {pair}" for pair, n in shared.items())
-        print(f"  warning: speakers occur in two parts ({pairs}); scores will be those of known speakers")
+        print(
+            f"  warning: speakers occur in two parts ({pairs}); scores will be those of known speakers"
+        )
 
 
 def run_inspect(options: argparse.Namespace) -> int:

@@ -8,7 +8,10 @@ from pathlib import Path
 from configs.load import load_recipe, run_folder
 
 SPEECH = "demo/hubert"
-TEXT = [f"demo/bert_{regime}" for regime in ("full", "freeze", "embeddings_last", "intermediate", "heads")]
+TEXT = [
+    f"demo/bert_{regime}"
+    for regime in ("full", "freeze", "embeddings_last", "intermediate", "heads")
+]
 
 
 def run(folder: Path, ranks: int) -> int:
@@ -18,12 +21,27 @@ def run(folder: Path, ranks: int) -> int:
     runs = folder / "runs"
     recipes = [SPEECH, *TEXT]
     steps = [
-        ["pack", "synthetic-shemo", "--samples", "360", "--seconds-scale", "0.4", "--out", str(speech), "--overwrite"],
+        [
+            "pack",
+            "synthetic-shemo",
+            "--samples",
+            "360",
+            "--seconds-scale",
+            "0.4",
+            "--out",
+            str(speech),
+            "--overwrite",
+        ],
         ["pack", "synthetic-farstail", "--samples", "2400", "--out", str(text), "--overwrite"],
         ["inspect", str(speech)],
         ["train", SPEECH, "--data.shards", str(speech), *_common(runs, ranks)],
         ["train", *TEXT, "--data.shards", str(text), *_common(runs, ranks)],
-        ["report", *(str(_run(recipe, speech, text, runs)) for recipe in recipes), "--out", str(folder)],
+        [
+            "report",
+            *(str(_run(recipe, speech, text, runs)) for recipe in recipes),
+            "--out",
+            str(folder),
+        ],
     ]
     for number, step in enumerate(steps, 1):
         code = _step(number, len(steps), step, started)
@@ -57,5 +75,8 @@ def _step(number: int, total: int, arguments: list[str], started: float) -> int:
     """Run one ``sokhan`` command, saying which."""
     from launch.cli import main
 
-    print(f"\n[{number}/{total}, {time.monotonic() - started:.0f} s] sokhan {' '.join(arguments)}", flush=True)
+    print(
+        f"\n[{number}/{total}, {time.monotonic() - started:.0f} s] sokhan {' '.join(arguments)}",
+        flush=True,
+    )
     return main(arguments)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.check import check_ranks
+from configs.check import check_kind, check_ranks
 from configs.errors import InputError
 from configs.load import AnyRecipe, load_recipe, run_folder
 
@@ -59,19 +59,15 @@ def check(recipe: AnyRecipe, ranks: int) -> None:
     check_ranks(recipe, ranks)
     gpus = count_gpus()
     if gpus and ranks > gpus:
-        raise InputError(f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks")
+        raise InputError(
+            f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks"
+        )
     manifest = Path(recipe.data.shards) / "index.json"
     if not manifest.is_file():
         raise InputError(
             f"{recipe.data.shards}: not a packed corpus (no index.json); make one with `sokhan pack`"
         )
-    kind = json.loads(manifest.read_text(encoding="utf-8")).get("kind")
-    wanted = "audio" if recipe.task == "emotion" else "text"
-    if kind != wanted:
-        raise InputError(
-            f"{recipe.data.shards}: holds {kind}, but recipe {recipe.recipe} (task {recipe.task}) "
-            f"reads {wanted}; name other shards with --data.shards"
-        )
+    check_kind(recipe, json.loads(manifest.read_text(encoding="utf-8")).get("kind"))
 
 
 def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
@@ -79,8 +75,16 @@ def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
     (what its ``deepspeed`` command runs, which would import torch once more)."""
     if ranks == 1:
         return [sys.executable, "-m", "trainers", *arguments]
-    world = base64.urlsafe_b64encode(json.dumps({"localhost": list(range(ranks))}).encode()).decode()
-    launcher = [sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world}", "--quiet"]
+    world = base64.urlsafe_b64encode(
+        json.dumps({"localhost": list(range(ranks))}).encode()
+    ).decode()
+    launcher = [
+        sys.executable,
+        "-m",
+        "deepspeed.launcher.launch",
+        f"--world_info={world}",
+        "--quiet",
+    ]
     launcher += ["--master_addr=127.0.0.1", f"--master_port={_free_port()}", "--no_local_rank"]
     return [*launcher, "--module", "trainers", *arguments]
 

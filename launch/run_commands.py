@@ -15,14 +15,19 @@ def add_commands(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train one or more recipes on this machine",
-        usage="sokhan train RECIPE... [--ranks N] [--overwrite] [--print_config] [--FIELD VALUE ...]",
-        description="RECIPE is a YAML file or the name of a shipped one. Any field of a recipe can be set: --optim.lr 3e-5 --engine.zero 2. "
+        usage="sokhan train RECIPE... [--ranks N] [--overwrite] [--FIELD VALUE]...",
+        description="RECIPE is a YAML file or the name of a shipped one. Any field of it can "
+        "be set: --optim.lr 3e-5 --engine.zero 2. "
         "`--print_config` shows all fields and where they stand.",
         allow_abbrev=False,
     )
     train.add_argument("--ranks", type=int, help="processes (default: one a GPU, else one)")
-    train.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name")
-    train.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
+    train.add_argument(
+        "--overwrite", action="store_true", help="replace a finished run of the same name"
+    )
+    train.add_argument(
+        "--print_config", action="store_true", help="print the whole recipe and stop"
+    )
     train.set_defaults(run=run_train)
 
     report = commands.add_parser("report", help="write HTML and Markdown reports of finished runs")
@@ -40,9 +45,15 @@ def add_commands(commands: Any) -> None:
     recipes = commands.add_parser("recipes", help="list the recipes that come with sokhan")
     recipes.set_defaults(run=run_recipes)
 
-    demo = commands.add_parser("demo", help="pack, train and report on generated corpora: the whole path")
-    demo.add_argument("--folder", type=Path, default=Path("demo"), help="where to (default: %(default)s)")
-    demo.add_argument("--ranks", type=int, default=2, help="training processes (default: %(default)s)")
+    demo = commands.add_parser(
+        "demo", help="pack, train and report on generated corpora: the whole path"
+    )
+    demo.add_argument(
+        "--folder", type=Path, default=Path("demo"), help="where to (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--ranks", type=int, default=2, help="training processes (default: %(default)s)"
+    )
     demo.set_defaults(run=run_demo)
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.errors import InputError
 from configs.schema import NliRecipe
 from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request, ShardReader
@@ -77,10 +76,6 @@ class NliTask:
     def __init__(
         self, recipe: NliRecipe, index: ShardIndex, split: Split, folder: Path, world: World
     ) -> None:
-        if index.manifest.kind != "text":
-            raise InputError(
-                f"{index.root}: holds audio, but the recipe's task is nli; use text shards or an emotion recipe"
-            )
         self.recipe = recipe
         self.index = index
         self.folder = folder

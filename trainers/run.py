@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from configs.check import check_ranks
+from configs.check import check_kind, check_ranks
 from configs.load import AnyRecipe
 from configs.schema import EmotionRecipe
 from data_shards.index import open_index
@@ -35,6 +35,7 @@ def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
     check_ranks(recipe, world.size)
     limit_threads()
     index = open_index(Path(recipe.data.shards))
+    check_kind(recipe, index.manifest.kind)
     split = load_split(index, recipe.data.split)
     folder = open_on_all(recipe, world, overwrite)
     task: Task = (

@@ -60,8 +60,10 @@ class Task(Protocol):
     """What throughput counts: "audio seconds" or "tokens"."""
     per_unit: float
     """Plan lengths (frames, tokens) that make one unit."""
-    collate: Collate
-    """(request, items) -> Batch; sent to the reading processes."""
+
+    @property
+    def collate(self) -> Collate:
+        """(request, items) -> Batch; sent to the reading processes."""
 
     def lengths(self) -> NDArray[np.int32]:
         """(samples,) length of each row of the index in frames or tokens, cut where the task cuts."""

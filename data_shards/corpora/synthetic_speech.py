@@ -24,7 +24,7 @@ LABELS = {
 }  # fmt: skip
 SHEMO_COUNTS = {"A": 1059, "N": 1028, "S": 449, "W": 225, "H": 201, "F": 38}
 SHEMO_SPEAKERS, SHEMO_FEMALE_SPEAKERS = 87, 31
-# Share of ShEMO's speakers who have the emotion at all, and how much likelier women's clips show it.
+# Share of ShEMO's speakers who have the emotion at all; how much likelier a woman's clip shows it.
 PRESENCE = {"A": 0.78, "N": 0.97, "S": 0.60, "W": 0.62, "H": 0.53, "F": 0.21}
 FEMALE_FACTOR = {"A": 1.05, "N": 0.53, "S": 2.3, "W": 1.7, "H": 1.7, "F": 2.2}
 # Clip lengths: log-normal with ShEMO's median and 95th percentile, cut at its extremes. Seconds.
@@ -116,7 +116,7 @@ def render(clip: Clip) -> Sample:
 
 
 def deliver(emotion: str, strength: float, rng: np.random.Generator) -> Delivery:
-    """Prosody of one clip: from neutral (strength 0) towards the emotion, plus the clip's spread."""
+    """Prosody of one clip: from neutral (strength 0) towards the emotion, plus a random spread."""
     neutral, target, spread = asdict(Delivery()), asdict(EMOTIONS[emotion]), asdict(SPREAD)
     target["noise"] = neutral["noise"] = NOISE
     z = rng.standard_normal(len(neutral))
@@ -151,9 +151,7 @@ def _speakers(samples: int) -> list[str]:
     ]
 
 
-def _clips_of(
-    samples: int, speakers: list[str], rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _clips_of(samples: int, speakers: list[str], rng: np.random.Generator) -> NDArray[np.int64]:
     """(speakers, emotions) clip counts: ShEMO's classes, unevenly over the speakers as in ShEMO."""
     shares = np.array([SHEMO_COUNTS[e] for e in LABELS], float)
     classes = apportion(samples, shares, at_least=np.full(len(LABELS), 3))

@@ -144,9 +144,7 @@ class _Track:
     """Position in the phrase, 0 to 1."""
 
 
-def _syllables(
-    frames: int, voice: Voice, delivery: Delivery, rng: np.random.Generator
-) -> _Track:
+def _syllables(frames: int, voice: Voice, delivery: Delivery, rng: np.random.Generator) -> _Track:
     """Lay out consonant-vowel syllables and pauses until the frames are full."""
     rows = np.zeros((frames, 7))  # voicing, hiss, centre, F1, F2, F3, accent
     rows[:, 2:6] = [2500, 500, 1500, 2500]

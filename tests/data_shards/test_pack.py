@@ -69,7 +69,8 @@ def test_what_is_packed(slow_tones: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = pack(replace(corpus, notes={"heard twice": 2}), out, PackSettings(processes=1))
     index = open_index(out)
-    assert index.manifest == result and result.notes == {"resampled from 22050 Hz": CLIPS}
+    assert index.manifest == result
+    assert result.notes == {"heard twice": 2, "resampled from 22050 Hz": CLIPS}
     assert sorted(index.keys()) == [f"wavs-clip-{n:03d}" for n in range(CLIPS)]
     assert index.keys() == [corpus.key(corpus.items[n]) for n in shard_order(corpus)]
     for row in (0, CLIPS - 1):

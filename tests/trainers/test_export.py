@@ -105,7 +105,7 @@ def test_mlp_head_loads_without_this_project(tmp_path: Path) -> None:
         "assert 'trainers' not in sys.modules\n"
         "print(model(torch.load(sys.argv[2])).logits.tolist())"
     )
-    arguments = [sys.executable, "-I", "-c", code, folder, tmp_path / "audio.pt"]
+    arguments = [sys.executable, "-I", "-c", code, str(folder), str(tmp_path / "audio.pt")]
     result = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True)
     theirs = torch.tensor(json.loads(result.stdout.splitlines()[-1]))
     with torch.no_grad():

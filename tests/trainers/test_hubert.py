@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,8 @@ def test_frames_of() -> None:
     frames = frames_of(samples, architecture)
     assert frames.tolist() == [1, 1, 1, 1, 2, 49, 385]
     assert [frames_of(int(n), architecture) for n in samples] == frames.tolist()
-    theirs = model.hubert._get_feat_extract_output_lengths(torch.from_numpy(samples[2:]))
+    known: Any = torch.from_numpy(samples[2:])
+    theirs: Any = model.hubert._get_feat_extract_output_lengths(known)
     assert theirs.tolist() == frames[2:].tolist()
     assert frames_of(torch.from_numpy(samples), architecture).tolist() == frames.tolist()
 

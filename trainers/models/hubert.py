@@ -74,8 +74,8 @@ class EmotionModel(nn.Module):
     def forward(self, audio: Tensor, lengths: Tensor) -> Tensor:
         """(batch, samples) audio padded with zeros, (batch,) valid samples -> (batch, classes).
 
-        Logits are float32. ``lengths`` may stay on the CPU, which spares a device
-        synchronisation and lets batches of one length run without masks.
+        Logits are float32. ``lengths`` belong on the CPU: they are read there, and a batch of one
+        length then runs without masks.
         """
         shortest = receptive_field(self.architecture)
         if audio.shape[1] < shortest:

@@ -78,9 +78,10 @@ class PaddedHubert(HubertModel):
     ) -> tuple[list[Tensor], Tensor | None]:
         """(batch, samples) -> hidden states, each (batch, frames, width), and the valid frames.
 
-        ``lengths`` are (batch,) valid samples, None: all valid. ``all_layers`` gives the input of
-        the first layer and every layer's output, else the last output (normalised, in models that
-        normalise there). The valid frames are (batch, frames) bool, None: all.
+        ``lengths`` are (batch,) valid samples, best on the CPU as they are read there; None: all
+        samples are valid. ``all_layers`` gives the input of the first layer and every layer's
+        output, else the last output (normalised, in models that normalise there). The valid frames
+        are (batch, frames) bool, None: all.
         """
         # Without gradients the stack's activations are dropped as it goes: most of the memory.
         with torch.no_grad() if self.freeze_conv else nullcontext():
@@ -100,7 +101,7 @@ class PaddedHubert(HubertModel):
         hidden = audio[:, None].to(first.conv.weight.dtype)
         if isinstance(first, MaskedGroupNormConvLayer) and lengths is not None:
             kernel, stride = self.config.conv_kernel[0], self.config.conv_stride[0]
-            hidden = first(hidden, ((lengths - kernel) // stride + 1).to(audio.device))
+            hidden = first(hidden, (lengths - kernel) // stride + 1)
         else:
             hidden = first(hidden)
         for layer in rest:
@@ -113,7 +114,6 @@ class PaddedHubert(HubertModel):
         if not self.training or config.mask_time_prob <= 0:
             return hidden
         clips, total, _ = hidden.shape
-        # Reads `lengths` on the host: they are best kept there.
         frames = [total] * clips if lengths is None else frames_of(lengths, config).tolist()
         spans = torch.from_numpy(
             draw_time_mask(

@@ -34,7 +34,7 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
     in the local cache is taken without asking the hub. Raises InputError where there is no model.
     """
     folder = Path(name).expanduser()
-    if folder.exists():
+    if name.strip() and folder.exists():
         return _check_folder(folder, name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise InputError(f"model.pretrained: there is no folder {name!r}")
@@ -53,7 +53,7 @@ def download_model(name: str, revision: str | None = None) -> Path:
     option = f" --revision {revision}" if revision else ""
     try:
         files = HfApi().list_repo_files(name, revision=revision)
-        weights = _choose_weights(files)
+        weights = choose_weights(files)
         if not weights or "config.json" not in files:
             raise InputError(f"model.pretrained: {name}{at} on the hub holds no model weights")
         wanted = [*SIDE_FILES, *weights]
@@ -174,7 +174,7 @@ def _cached(name: str, revision: str | None) -> Path | None:
         return None
 
 
-def _choose_weights(files: Sequence[str]) -> list[str]:
+def choose_weights(files: Sequence[str]) -> list[str]:
     """Of a hub model's files: the weights to fetch, the parts of a divided checkpoint included."""
     for (single, index), parts in (
         (SAFE_WEIGHTS, "model-*.safetensors"),

@@ -1,0 +1,116 @@
+"""The ``sokhan`` command: what it starts, what it refuses, how it exits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.cli import main
+from launch.run_commands import split_recipes
+
+SOKHAN = [sys.executable, "-m", "launch"]
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*SOKHAN, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd
+    )
+
+
+def test_recipes_come_first() -> None:
+    typed = ["train", "a.yaml", "demo/b", "--seed", "1", "--ranks", "2"]
+    assert split_recipes(typed) == (
+        ["a.yaml", "demo/b"],
+        ["train", "--seed", "1", "--ranks", "2"],
+    )
+    assert split_recipes(["pack", "x"]) == ([], ["pack", "x"])
+    assert split_recipes(["train"]) == ([], ["train"])
+
+
+def test_print_config_shows_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "demo/hubert", "--print_config", "--optim.lr", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("lr: 0.5", "betas:", "specaugment:", "window:", "entity: null"):
+        assert text in shown
+    assert main(["train", "--print_config"]) == 0
+    both = capsys.readouterr().out
+    assert "task: emotion" in both and "task: nli" in both
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "no recipe given"),
+        (["train", "demo/hubertt"], "no such recipe file"),
+        (["train", "demo/hubert", "--optim.lrr", "1"], "did you mean 'optim.lr'"),
+        (["train", "demo/hubert", "--ranks", "3", "--data.shards", "."], "4 / 3 = 1.33"),
+        (["train", "demo/hubert", "--ranks", "0"], "--ranks 0"),
+        (["train", "demo/hubert", "--data.shards", "nowhere"], "nowhere: not a packed corpus"),
+        (["inspect", "nowhere"], "nowhere: not a packed corpus"),
+        (["split", "nowhere", "speaker"], "nowhere: not a packed corpus"),
+        (["pack", "farstail", "nowhere", "--out", "never"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert not Path("never").exists()
+
+
+def test_the_other_kind_of_shards_is_refused_before_any_process_starts(
+    text_shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "demo/hubert", "--data.shards", str(text_shards)]) == 2
+    assert "holds text, but recipe 'hubert' (task emotion) reads audio" in capsys.readouterr().err
+
+
+def test_pack_split_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "shards")
+    pack = ["pack", "synthetic-shemo", "--samples", "120", "--seconds-scale", "0.1", "--out", out]
+    assert main(pack) == 0
+    shown = capsys.readouterr().out
+    assert "split speaker: train" in shown and "120" in shown
+    assert main(pack) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["split", out, "reference"]) == 0
+    assert "warning: speakers occur in two parts" in capsys.readouterr().out
+    assert main(["split", out, "speaker", "--folds", "4", "--allow-empty-class"]) == 0
+    assert "split speaker4-fold4" in capsys.readouterr().out
+    assert main(["split", out, "official"]) == 2
+    assert "no split of its own" in capsys.readouterr().err
+    plots = tmp_path / "plots"
+    assert main(["inspect", out, "--split", "reference", "--plots", str(plots)]) == 0
+    shown = capsys.readouterr().out
+    assert "SYNTHETIC" in shown and "speaker" in shown and "fear" in shown
+    assert list(plots.glob("*.png"))
+
+
+def test_help_is_light() -> None:
+    program = (
+        "import sys; from launch.cli import build_parser; build_parser().format_help();"
+        "print([m for m in ('torch', 'numpy', 'jsonargparse', 'yaml') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]", answer.stderr
+
+
+def test_an_interrupted_pack_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    command = [*SOKHAN, "pack", "synthetic-shemo", "--samples", "3000", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    staging = tmp_path / "shards.packing"
+    while not staging.is_dir() and process.poll() is None:
+        pass
+    process.send_signal(2)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped: interrupted" in errors and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []

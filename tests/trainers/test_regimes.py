@@ -1,0 +1,59 @@
+"""Five regimes x ZeRO stages: what trains, what does not move, what survives save and load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.ranks import RankPool
+from tests.trainers.jobs import train_and_compare
+
+Ranks = Callable[[int], RankPool]
+REGIMES = {
+    "full": ([], []),
+    "freeze": (["bert.embeddings.", "bert.encoder.layer.0."], []),
+    "embeddings_last": (["bert.encoder.layer.0."], ["bert.embeddings."]),
+    "intermediate": ([], ["bert.encoder.layer.0."]),
+    "heads": ([], []),
+}
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("regime", sorted(REGIMES))
+def test_regime_at_stage(regime: str, stage: int, ranks: Ranks, text_shards: Path) -> None:
+    recipe = [
+        "--data.shards", str(text_shards), "--data.workers", "0", "--model.vocabulary", "300",
+        "--batching.items", "16", "--engine.zero", str(stage), "--optim.lr", "1e-3",
+    ]  # fmt: skip
+    result = ranks(2).run(train_and_compare, f"demo/bert_{regime}", recipe, 2)[0]
+    frozen, trained = REGIMES[regime]
+    expected = [n for n in result["frozen"] + result["trainable"] if n.startswith(tuple(frozen))]
+    assert result["frozen"] == sorted(expected)
+    for prefix in trained:
+        assert any(name.startswith(prefix) for name in result["changed"])
+    # Frozen weights are the same to the bit; of the others only rows that no token has used are.
+    assert set(result["changed"]) <= set(result["trainable"])
+    unmoved = set(result["trainable"]) - set(result["changed"])
+    assert unmoved <= {"bert.pooler.dense.bias"}, unmoved
+    assert result["same weights"]
+    assert result["difference"] < 1e-6
+    assert sorted(result["rows"]) == sorted(set(result["rows"]))
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("head", ["linear", "mlp", "weighted"])
+def test_hubert_with_frozen_convolutions(
+    head: str, stage: int, ranks: Ranks, speech_shards: Path
+) -> None:
+    recipe = [
+        "--data.shards", str(speech_shards), "--data.workers", "0", "--model.head", head,
+        "--model.freeze_conv", "true", "--model.max_seconds", "1", "--engine.zero", str(stage),
+        "--batching.budget", "4",
+    ]  # fmt: skip
+    result = ranks(2).run(train_and_compare, "demo/hubert", recipe, 2)[0]
+    assert result["frozen"] and all("feature_extractor" in name for name in result["frozen"])
+    assert set(result["changed"]) <= set(result["trainable"])
+    assert result["same weights"]
+    assert result["difference"] < 1e-5
