@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     recipes, arguments = run_commands.split_recipes(list(arguments or sys.argv[1:]))
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "train":
+    if rest and options.command not in ("train", "submit"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.recipes, options.overrides = recipes, rest
     try:

@@ -123,9 +123,14 @@ def run_pack(options: argparse.Namespace) -> int:
         pack(corpus, options.out, settings, progress)
     print(summarise(options.out, time.perf_counter() - started))
     index = open_index(options.out)
-    for protocol in options.split or [usual_protocol(index)]:
-        for split in make_splits(index, protocol, seed=0, folds=1, name=None):
-            save(index, split, options.allow_empty_class)
+    try:
+        for protocol in options.split or [usual_protocol(index)]:
+            for split in make_splits(index, protocol, seed=0, folds=1, name=None):
+                save(index, split, options.allow_empty_class)
+    except InputError as error:
+        raise InputError(
+            f"{error} (the shards in {options.out} are complete: `sokhan split`)"
+        ) from None
     return 0
 
 

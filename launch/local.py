@@ -40,7 +40,7 @@ def train(
     """
     recipes = [load_recipe(name, overrides) for name in names]
     for recipe in recipes:
-        check(recipe, ranks)
+        check(recipe, ranks, count_gpus())
     arguments = ["--config", *names, *(["--overwrite"] if overwrite else []), *overrides]
     environment = {**os.environ, "SOKHAN_COMMAND": command}
     # Their start messages are about compilers and devices that are not used.
@@ -52,12 +52,14 @@ def train(
     return code
 
 
-def check(recipe: AnyRecipe, ranks: int) -> None:
-    """Raise InputError for what a training would stumble over in its first second."""
+def check(recipe: AnyRecipe, ranks: int, gpus: int) -> None:
+    """Raise InputError for what a training would stumble over in its first second.
+
+    ``gpus`` are those of the machine that is to train; 0: none, or not known.
+    """
     if ranks < 1:
         raise InputError(f"--ranks {ranks}: use at least 1")
     check_ranks(recipe, ranks)
-    gpus = count_gpus()
     if gpus and ranks > gpus:
         raise InputError(
             f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks"

@@ -1,4 +1,4 @@
-"""``sokhan train``, ``report``, ``download``, ``recipes`` and ``demo``."""
+"""``sokhan train``, ``submit``, ``report``, ``download``, ``recipes`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,31 @@ def add_commands(commands: Any) -> None:
         "--print_config", action="store_true", help="print the whole recipe and stop"
     )
     train.set_defaults(run=run_train)
+
+    submit = commands.add_parser(
+        "submit",
+        help="train a recipe as a job of a SLURM cluster, through submitit",
+        usage="sokhan submit RECIPE [--slurm.nodes N] [--slurm.tasks_per_node N] [--FIELD VALUE]...",
+        allow_abbrev=False,
+    )
+    submit.add_argument("--slurm.nodes", type=int, default=1, dest="nodes")
+    submit.add_argument(
+        "--slurm.tasks_per_node", type=int, default=1, dest="tasks_per_node", help="ranks of a node"
+    )
+    submit.add_argument("--slurm.partition", default="", dest="partition")
+    submit.add_argument("--slurm.minutes", type=int, default=60, dest="minutes")
+    submit.add_argument("--slurm.cpus_per_task", type=int, default=4, dest="cpus_per_task")
+    submit.add_argument(
+        "--slurm.gpus_per_task", type=int, default=1, dest="gpus_per_task", help="0: nodes without"
+    )
+    submit.add_argument(
+        "--cluster",
+        choices=("auto", "slurm", "local", "debug"),
+        default="auto",
+        help="auto: SLURM where there is one, else processes of this machine",
+    )
+    submit.add_argument("--wait", action="store_true", help="return when the job has ended")
+    submit.set_defaults(run=run_submit)
 
     report = commands.add_parser("report", help="write HTML and Markdown reports of finished runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
@@ -75,17 +100,34 @@ def run_train(options: argparse.Namespace) -> int:
     return train(names, overrides, ranks=ranks, overwrite=options.overwrite, command=_typed())
 
 
+def run_submit(options: argparse.Namespace) -> int:
+    """Submit one recipe."""
+    from configs.errors import InputError
+    from launch.slurm import JobSize, submit
+
+    if len(options.recipes) != 1:
+        raise InputError("sokhan submit takes one recipe; `sokhan recipes` lists the shipped ones")
+    size = JobSize(
+        options.nodes, options.tasks_per_node, options.partition, options.minutes,
+        options.cpus_per_task, options.gpus_per_task,
+    )  # fmt: skip
+    return submit(
+        options.recipes[0], options.overrides, size, options.cluster, wait=options.wait,
+        command=_typed(),
+    )  # fmt: skip
+
+
 def split_recipes(arguments: list[str]) -> tuple[list[str], list[str]]:
     """["train", "a.yaml", "--seed", "1"] -> (["a.yaml"], ["train", "--seed", "1"]).
 
     Recipes come first. argparse alone could not tell the value of an override from a recipe.
     """
-    if arguments[:1] != ["train"]:
+    if arguments[:1] not in (["train"], ["submit"]):
         return [], arguments
     end = 1
     while end < len(arguments) and not arguments[end].startswith("-"):
         end += 1
-    return arguments[1:end], ["train", *arguments[end:]]
+    return arguments[1:end], [arguments[0], *arguments[end:]]
 
 
 def run_report(options: argparse.Namespace) -> int:

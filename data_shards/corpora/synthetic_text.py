@@ -9,7 +9,8 @@ another opening phrase.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -31,6 +32,7 @@ from data_shards.corpora.synthetic_lexicon import (
     OPENERS,
     PEOPLE,
     SCENES,
+    Scene,
 )  # fmt: skip
 from data_shards.sample import Sample
 from data_shards.text import TextSteps, make_pair
@@ -42,11 +44,12 @@ ATTEMPTS = 300
 """Blocks tried for one with new premises before the templates count as used up."""
 RARE = ("entity", "order")
 """Families that ask who is who: hard for a small model, so they come every other time only."""
-OPENED = 0.2
+OPENED = 0.15
 """Share of premises that begin with a phrase that changes nothing."""
-FEWEST_NAMES = 12
-PAIRS_A_NAME = 200
-"""Small corpora have a small cast, so that a small model meets each name often enough."""
+PAIRS_A_STEP = 800
+"""A corpus of 800 n pairs (but n at least 3) draws on the first n contrasts of a scene, n sides of
+a contrast, n words of a side and 4 n names. Without a shortcut every contrast is a lesson of its
+own: a small corpus teaches few of them, or a small model would learn none."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def load_pair(item: PairItem, steps: TextSteps) -> Sample:
 
 def _list_pairs(samples: int, seed: int) -> list[PairItem]:
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 3])))
-    cast = max(FEWEST_NAMES, samples // PAIRS_A_NAME)
+    breadth = max(3, -(-samples // PAIRS_A_STEP))
+    scenes = [narrow(scene, breadth) for scene in SCENES]
     items: list[PairItem] = []
     seen: set[str] = set()
     sizes = {(family, split): 0 for family in ("", *FAMILIES) for split in SPLITS}
@@ -109,7 +113,7 @@ def _list_pairs(samples: int, seed: int) -> list[PairItem]:
         turn += 1
         families = [f for f in FAMILIES if turn % 2 == 0 or f not in RARE]
         for family in shuffled(families, rng):
-            block = _new_block(family, cast, seen, rng, samples)
+            block = _new_block(family, scenes, 4 * breadth, seen, rng, samples)
             split = _emptiest(sizes, family, len(block))
             sizes[family, split] += len(block)
             sizes["", split] += len(block)
@@ -132,12 +136,35 @@ def _emptiest(sizes: dict[tuple[str, str], int], family: str, block: int) -> str
     return max(SPLITS, key=behind)
 
 
+def narrow(scene: Scene, breadth: int) -> Scene:
+    """The scene with the first few of its contrasts, sides, words and hypothesis wordings."""
+    return replace(
+        scene,
+        contrasts=tuple(
+            tuple(
+                replace(
+                    side,
+                    words=side.words[:breadth],
+                    hypotheses=side.hypotheses[: max(1, breadth - 2)],
+                )
+                for side in sides[:breadth]
+            )
+            for sides in scene.contrasts[:breadth]
+        ),
+    )
+
+
 def _new_block(
-    family: str, cast: int, seen: set[str], rng: np.random.Generator, samples: int
+    family: str,
+    scenes: Sequence[Scene],
+    cast: int,
+    seen: set[str],
+    rng: np.random.Generator,
+    samples: int,
 ) -> list[Labelled]:
     """A block none of whose premises was used before, as sentences, some with an opener."""
     for _ in range(ATTEMPTS):
-        block = _block(family, cast, rng)
+        block = _block(family, scenes, cast, rng)
         premises = sorted({premise for premise, _, _ in block})
         if seen.isdisjoint(premises):
             seen.update(premises)
@@ -152,11 +179,13 @@ def _new_block(
     )
 
 
-def _block(family: str, cast: int, rng: np.random.Generator) -> list[Labelled]:
+def _block(
+    family: str, scenes: Sequence[Scene], cast: int, rng: np.random.Generator
+) -> list[Labelled]:
     if family == "order":
         return order_block(pick(COMPARISONS, rng), FIRST_NAMES[:cast], rng)
     if family == "entity":
-        scene = pick([s for s in SCENES if s.subjects is PEOPLE], rng)
+        scene = pick([s for s in scenes if s.subjects is PEOPLE], rng)
         return entity_block(pick(scene.contrasts, rng), FIRST_NAMES[:cast], rng)
-    scene = pick([s for s in SCENES if s.family == family], rng)
+    scene = pick([s for s in scenes if s.family == family], rng)
     return contrast_block(scene.contrasts, pick(scene.subjects[:cast], rng), rng)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from data_shards.columns import GrowingColumns
+from data_shards.columns import Coded, GrowingColumns
 from data_shards.index import Manifest, open_index
 from data_shards.sample import EncodedSample, Sample, encode_sample
 from data_shards.writer import choose_samples_per_shard, staging, write_shards
@@ -169,8 +169,16 @@ def test_bad_corpora(tmp_path: Path) -> None:
         write([], tmp_path / "empty")
     with pytest.raises(InputError, match="sample 'long': larger than 2 GiB"):
         write([replace(fake("long"), length=2**31)], tmp_path / "long")
+
+
+def test_too_many_categories_to_be_some() -> None:
+    column = Coded()
+    for n in range(2**15):
+        column.add(f"label{n}")
     with pytest.raises(InputError, match="column label: 32768 different values"):
-        write([fake(f"k{n}", f"label{n}") for n in range(2**15)], tmp_path / "labels", 2**15)
+        column.finish("label", np.int16, empty=True)
+    values, codes = column.finish("speaker", np.int32, empty=False)
+    assert [values[code] for code in codes[:3]] == ["label0", "label1", "label2"]
 
 
 def test_no_sample_is_held_once_it_is_written(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def tiny_index(
     labels: Sequence[str],
     speakers: Sequence[str] | None = None,
     parts: Sequence[str] | None = None,
+    samples_per_shard: int = 1000,
 ) -> ShardIndex:
     """An index of fake samples, in the order given; ``parts`` fill the group source_split."""
     out.mkdir()
@@ -37,15 +38,20 @@ def tiny_index(
         for n, key in enumerate(keys)
     )  # fmt: skip
     write_shards(samples, out, corpus="tiny", kind="text", synthetic=True,
-                 samples_per_shard=1000, settings={})  # fmt: skip
+                 samples_per_shard=samples_per_shard, settings={})  # fmt: skip
     return open_index(out)
 
 
 def shemo_like(out: Path, seed: int = 0) -> ShardIndex:
-    """3000 fake samples with ShEMO's class counts, 87 speakers, in a random order."""
+    """3000 fake samples with ShEMO's class counts, in a random order; 87 speakers who speak
+    unequally often and have emotions of their own, as in ShEMO."""
     rng = np.random.Generator(np.random.PCG64(seed))
     labels = np.repeat(list(SHEMO), list(SHEMO.values()))
-    speakers = [f"{'FM'[n > 30]}{n:02d}" for n in rng.integers(87, size=len(labels))]
+    speakers = np.empty(len(labels), object)
+    for label in SHEMO:
+        rows = np.flatnonzero(labels == label)
+        drawn = rng.choice(87, len(rows), p=rng.dirichlet(np.full(87, 0.8)))
+        speakers[rows] = [f"{'FM'[n > 30]}{n:02d}" for n in drawn]
     order = rng.permutation(len(labels))
     keys = [f"clip-{n:04d}" for n in range(len(labels))]
-    return tiny_index(out, keys, labels[order].tolist(), speakers)
+    return tiny_index(out, keys, labels[order].tolist(), speakers[order].tolist())
