@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +34,8 @@ class Packing:
     kind: str
     samples: int
     command: int
+    own: int
+    """Of the command, without mapped files."""
     worker: int
     """Of the largest packing process."""
     seconds: float
@@ -57,7 +60,7 @@ def measure_packing(kind: str, samples: int, folder: Path) -> Packing:
     """Pack with two processes, in a process of its own."""
     result = run("benchmarks.memory", "--pack", kind, str(samples), str(folder))
     worker = max(result.children, default=0)
-    return Packing(kind, samples, result.peak, worker, result.seconds)
+    return Packing(kind, samples, result.peak, result.own, worker, result.seconds)
 
 
 def measure_reading(kind: str, samples: int, folder: Path) -> Reading:
@@ -92,11 +95,13 @@ def _read(kind: str, samples: int, folder: Path) -> None:
     plan_bytes = sum(a.nbytes for a in (plan.rows, plan.copies, plan.offsets, plan.counted))
     del index, entries, lengths, shards
     before = memory()
-    loader = open_loader(MicroBatches(out, collate, None), RankRequests(plan, 1, 0, 1), 0, False)
-    most = before
-    for _, _batch in zip(range(BATCHES), loader, strict=False):
-        now = memory()
-        most = {name: max(value, now.get(name, 0)) for name, value in most.items()}
+    dataset, requests = MicroBatches(out, collate, None), RankRequests(plan, 1, 0, 1)
+    most, batches = before, 0
+    while batches < BATCHES:  # a small corpus is read again, so that all read as much
+        for _batch in islice(open_loader(dataset, requests, 0, False), BATCHES - batches):
+            batches += 1
+            now = memory()
+            most = {name: max(value, now.get(name, 0)) for name, value in most.items()}
     own, mapped = (max(0, most[name] - before[name]) for name in ("RssAnon", "RssFile"))
     print(json.dumps({"own": own, "mapped": mapped, "plan": plan_bytes}))
 
@@ -104,12 +109,13 @@ def _read(kind: str, samples: int, folder: Path) -> None:
 def table(packing: list[Packing], reading: list[Reading]) -> str:
     """Both measurements, with the growth from the smaller to the larger corpus of a kind."""
     mb = 1e6
-    lines = ["packing    samples  command MB  worker MB  seconds"]
+    lines = ["packing    samples  command MB  own MB  worker MB  seconds"]
     lines += [
-        f"{p.kind:8} {p.samples:9,} {p.command / mb:11.0f} {p.worker / mb:10.0f} {p.seconds:8.1f}"
+        f"{p.kind:8} {p.samples:9,} {p.command / mb:11.0f} {p.own / mb:7.0f}"
+        f" {p.worker / mb:10.0f} {p.seconds:8.1f}"
         for p in packing
     ]
-    lines += [growth("command", p, q, q.command - p.command) for p, q in _pairs(packing)]
+    lines += [growth("command", p, q, q.own - p.own) for p, q in _pairs(packing)]
     lines += ["", "reading    samples      own MB  mapped MB  plan MB"]
     lines += [
         f"{r.kind:8} {r.samples:9,} {r.own / mb:11.1f} {r.mapped / mb:10.1f} {r.plan / mb:8.1f}"

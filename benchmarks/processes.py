@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ class Measured:
     output: str
     peak: int
     """Largest resident memory it had, in bytes."""
+    own: int
+    """Most that it had without mapped files, as seen some times a second. Libraries are mapped, and
+    how much of them is resident changes by 100 MB from run to run."""
     children: tuple[int, ...]
     """The same of each process it started, largest first."""
     seconds: float
@@ -32,21 +36,24 @@ def run(module: str, *arguments: str) -> Measured:
     process takes in its last moment can be missed.
     """
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
     peaks: dict[int, int] = {}
-    while process.poll() is None:
-        for pid in [process.pid, *_descendants(process.pid)]:
-            peaks[pid] = max(peaks.get(pid, 0), memory(pid).get("VmHWM", 0))
-        time.sleep(0.05)
-    assert process.stdout is not None
-    output = process.stdout.read()
+    most = 0
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=printed
+        )
+        while process.poll() is None:
+            for pid in [process.pid, *_descendants(process.pid)]:
+                peaks[pid] = max(peaks.get(pid, 0), memory(pid).get("VmHWM", 0))
+            most = max(most, memory(process.pid).get("RssAnon", 0))
+            time.sleep(0.05)
+        printed.seek(0)
+        output = printed.read()
     if process.returncode:
         raise RuntimeError(f"python -m {module} {' '.join(arguments)}: exit {process.returncode}")
-    own = peaks.pop(process.pid, 0)
+    peak = peaks.pop(process.pid, 0)
     children = tuple(sorted(peaks.values(), reverse=True))
-    return Measured(output, own, children, time.perf_counter() - start)
+    return Measured(output, peak, most, children, time.perf_counter() - start)
 
 
 def memory(pid: int | str = "self") -> dict[str, int]:

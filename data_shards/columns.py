@@ -37,6 +37,7 @@ class Coded:
     def finish(self, name: str, dtype: Any, *, empty: bool) -> tuple[tuple[str, ...], NDArray[Any]]:
         """The sorted values and (samples,) positions in them; -1 for "" unless ``empty`` is one.
 
+        Lets go of what was collected: there may not be room for both.
         Raises InputError where ``dtype`` cannot count the values.
         """
         values = tuple(sorted(value for value in self.numbers if value or empty))
@@ -47,7 +48,10 @@ class Coded:
             )
         recoded = np.full(len(self.numbers), -1, dtype)
         recoded[[self.numbers[value] for value in values]] = np.arange(len(values), dtype=dtype)
-        return values, recoded[np.frombuffer(self.codes, np.int32)]
+        column = np.empty(len(self.codes), dtype)
+        np.take(recoded, np.frombuffer(self.codes, np.int32), out=column, mode="clip")
+        self.codes = array("i")
+        return values, column
 
 
 class GrowingColumns:
@@ -106,6 +110,7 @@ class GrowingColumns:
         ends = np.zeros(len(self) + 1, np.int64)
         np.cumsum(np.frombuffer(self.key_sizes, np.uint16), out=ends[1:])
         self._check_keys(ends)
+        self.key_hashes = array("Q")
         dtypes = {"offset": np.int64, "crc32": np.uint32}
         columns: Columns = {
             name: np.frombuffer(values, dtypes.get(name, np.int32))
@@ -126,6 +131,9 @@ class GrowingColumns:
 
     def _check_keys(self, ends: NDArray[np.int64]) -> None:
         """Compare the keys whose hashes are equal; a set of all keys would be the largest column."""
+        hashes = np.sort(np.frombuffer(self.key_hashes, np.uint64))
+        if (hashes[1:] != hashes[:-1]).all():
+            return
         hashes = np.frombuffer(self.key_hashes, np.uint64)
         order = np.argsort(hashes, kind="stable")
         equal = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,13 +101,14 @@ def shard_order(corpus: Corpus) -> NDArray[np.int64]:
 
     Raises InputError on an empty corpus, a key that shards cannot hold, or one that occurs twice.
     """
-    joined = bytearray()
+    halves = (array("Q"), array("Q"))
     for item in corpus.items:
-        key = check_key(corpus.key(item))
-        joined += key_order(key)
-    if not joined:
+        digest = key_order(check_key(corpus.key(item)))
+        halves[0].append(int.from_bytes(digest[:8]))
+        halves[1].append(int.from_bytes(digest[8:]))
+    if not halves[0]:
         raise InputError(f"corpus {corpus.name}: no samples found")
-    high, low = np.frombuffer(joined, ">u8").reshape(-1, 2).T.astype(np.uint64)
+    high, low = (np.frombuffer(half, np.uint64) for half in halves)
     order = np.lexsort((low, high))
     # Keys that occur twice are neighbours now. The first one that repeats an earlier one is told.
     after, before = order[1:], order[:-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from configs.errors import InputError
 from data_shards.index import ShardIndex
-from data_shards.plan import permutation
+from data_shards.plan import permutation, random_keys
 from data_shards.splits import PARTS, TEST, TRAIN, UNUSED, VALIDATION, Split
 
 
@@ -77,8 +76,7 @@ def speaker_splits(
     """No speaker in two parts, labels as even as speakers allow.
 
     ``folds`` = k >= 3: k splits; the test part of split i is fold i, its validation part fold i+1.
-    One split (the default) is the first of five. Folds come from scikit-learn's StratifiedGroupKFold,
-    the best of 20 shuffles.
+    One split (the default) is the first of five.
     """
     if folds != 1 and folds < 3:
         raise InputError(f"--folds {folds}: use 1 (a single split) or at least 3")
@@ -112,32 +110,39 @@ def speaker_splits(
 def _best_folds(
     labels: NDArray[np.int16], speakers: NDArray[np.int32], folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """(samples,) fold of each sample; of 20 shuffles the one with the evenest class shares."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    counts = np.zeros((int(labels.max()) + 1, folds))
-    best, best_score = np.zeros(len(labels), np.int64), np.inf
-    rows = permutation(len(labels), seed, 11)
-    # A shuffle takes seconds on a huge corpus, where many speakers make any of them even.
-    for attempt in range(20 if len(labels) < 200_000 else 3):
-        splitter = StratifiedGroupKFold(
-            folds, shuffle=True, random_state=(seed * 1000 + attempt) % 2**31
-        )
-        fold_of = np.zeros(len(labels), np.int64)
-        with warnings.catch_warnings():
-            # It warns of classes rarer than folds; check_classes says what came of that.
-            warnings.simplefilter("ignore", UserWarning)
-            folds_found = list(splitter.split(rows[:, None], labels[rows], speakers[rows]))
-        for fold, (_, test) in enumerate(folds_found):
-            fold_of[rows[test]] = fold
-        counts[:] = 0
-        np.add.at(counts, (labels, fold_of), 1)
-        share = counts / counts.sum(1, keepdims=True)
+    """(samples,) fold of each sample: the evenest of up to 50 greedy divisions of the speakers."""
+    _, speaker_of = np.unique(speakers, return_inverse=True)
+    _, class_of = np.unique(labels, return_inverse=True)
+    counts = np.zeros((speaker_of.max() + 1, class_of.max() + 2))
+    np.add.at(counts, (speaker_of, class_of), 1)
+    counts[:, -1] = counts.sum(1)  # the number of samples counts like one more class
+    weights = counts / counts.sum(0)
+    best, best_score = np.zeros(len(counts), np.int64), np.inf
+    for attempt in range(max(1, min(50, 100_000 // len(counts)))):
+        fold_of, shares = _divide(weights, folds, random_keys(len(counts), seed, 11, attempt))
         # An absent class costs more than any unevenness.
-        score = float(((share - 1 / folds) ** 2).sum() + 10 * (counts == 0).sum())
+        score = float(((shares - 1 / folds) ** 2).sum() + 10 * (shares == 0).sum())
         if score < best_score:
             best, best_score = fold_of, score
-    return best
+    return best[speaker_of]
+
+
+def _divide(
+    weights: NDArray[np.float64], folds: int, keys: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Deal speakers, large ones first, to the folds that have least of what they bring.
+
+    ``weights``: (speakers, classes) share of each class's samples; ``keys`` shuffle speakers whose
+    sizes are within a factor of two. Returns (speakers,) folds and (folds, classes) shares.
+    """
+    jitter = 1 - keys / 2.0**65
+    shares = np.zeros((folds, weights.shape[1]))
+    fold_of = np.zeros(len(weights), np.int64)
+    for speaker in np.argsort(-weights.max(1) * jitter, kind="stable").tolist():
+        fold = int((shares * weights[speaker]).sum(1).argmin())
+        fold_of[speaker] = fold
+        shares[fold] += weights[speaker]
+    return fold_of, shares
 
 
 def official_split(index: ShardIndex, name: str = "official") -> Split:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +19,10 @@ from configs.errors import InputError
 
 SAMPLE_RATE = 16_000
 AudioFormat = Literal["wav", "flac"]
+# Bytes 12 to 40 of a mono 16 kHz PCM16 file: the format chunk and the name of the next one.
+_WAV_HEADER = struct.pack(
+    "<4sIHHIIHH4s", b"fmt ", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16, b"data"
+)
 AUDIO_FORMATS: tuple[AudioFormat, ...] = ("wav", "flac")
 
 
@@ -115,6 +120,10 @@ def quantise_pcm16(audio: NDArray[np.float32]) -> NDArray[np.int16]:
 
 def decode_audio(payload: bytes) -> NDArray[np.float32]:
     """A shard's audio member -> (samples,) float32 in [-1, 1)."""
+    if payload[12:40] == _WAV_HEADER:
+        # As encode_audio writes it. NumPy alone takes a third of the time of an audio library.
+        size = int.from_bytes(payload[40:44], "little")
+        return np.frombuffer(payload, "<i2", size // 2, offset=44) * np.float32(1 / 32768)
     import soundfile
 
     audio, _ = soundfile.read(io.BytesIO(payload), dtype="float32")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-PATIENCE = 420
+PATIENCE = 240
 """Seconds after which a job that hangs is given up."""
 
 

@@ -7,6 +7,7 @@ srun start one a rank.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from configs.errors import InputError
@@ -55,7 +56,11 @@ def _train(recipes: list[AnyRecipe], overwrite: bool) -> int:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     leave_world()
-    return 0
+    # All is written and closed. Tearing down the interpreter under DeepSpeed's ZeRO 3 aborts now
+    # and then, which a launcher would take for a failed training.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ class Engine:
         return state
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
-        """Set the module's parameters, for evaluation: the optimizer's own copies stay as they are."""
+        """Set every parameter and buffer. The optimizer's fp32 copies follow the parameters, in
+        their precision; its moments stay."""
         with torch.no_grad():
             for name, parameter in self.module.named_parameters():
                 with self._gathered(parameter, modify=True):
@@ -100,6 +101,8 @@ class Engine:
             for name, buffer in self.module.named_buffers():
                 if name in state:
                     buffer.copy_(state[name])
+        if self.zero > 0:
+            self._optimizer.refresh_fp32_params()
 
     def _full(self, parameter: nn.Parameter) -> Tensor:
         if parameter.requires_grad and self.zero > 0:

@@ -141,5 +141,7 @@ def card_facts(data: RunData, results: dict[str, SplitMetrics]) -> CardFacts:
 def limit_threads() -> None:
     """Share the cores among the ranks of this machine, unless the user has set a number."""
     if "OMP_NUM_THREADS" not in os.environ:
-        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+        # torchrun, DeepSpeed's launcher and submitit each name the ranks of a machine differently.
+        names = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "WORLD_SIZE")
+        ranks = next((int(os.environ[name]) for name in names if name in os.environ), 1)
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))

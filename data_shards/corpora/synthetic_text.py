@@ -24,7 +24,7 @@ from data_shards.corpora.synthetic_blocks import (
     order_block,
     pick,
     shuffled,
-)  # fmt: skip
+)
 from data_shards.corpora.synthetic_lexicon import (
     COMPARISONS,
     FAMILIES,
@@ -33,7 +33,7 @@ from data_shards.corpora.synthetic_lexicon import (
     PEOPLE,
     SCENES,
     Scene,
-)  # fmt: skip
+)
 from data_shards.sample import Sample
 from data_shards.text import TextSteps, make_pair
 

@@ -6,9 +6,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from configs.errors import InputError
 from data_shards.index import MANIFEST, digest_of, key_order, open_index
@@ -51,14 +53,14 @@ def truncate_shard(folder: Path) -> None:
     tar.write_bytes(tar.read_bytes()[:-1])
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda f: shutil.rmtree(f), "shards: not a packed corpus"),
     "no manifest": (lambda f: (f / MANIFEST).unlink(), "shards: not a packed corpus"),
     "half a manifest": (
-        lambda f: (f / MANIFEST).write_text((f / MANIFEST).read_text()[:99]) and None,
+        lambda f: (f / MANIFEST).write_text((f / MANIFEST).read_text()[:99]),
         "index.json: damaged",
     ),
-    "not an object": (lambda f: (f / MANIFEST).write_text("[]") and None, "index.json: damaged"),
+    "not an object": (lambda f: (f / MANIFEST).write_text("[]"), "index.json: damaged"),
     "another format": (edit(format=99), "index.json: written by another version"),
     "an unknown field": (edit(colour="red"), "index.json: damaged"),
     "no shard": (lambda f: next(f.glob("*.tar")).unlink(), "000000.tar: missing or not"),
@@ -99,8 +101,14 @@ def test_damaged_columns_are_refused_in_one_line(
 
 
 def test_the_digest_tells_any_change_of_a_column() -> None:
-    columns = {"a": np.arange(3, dtype=np.int32), "b": np.zeros(0, np.uint8)}
-    same = {"b": np.zeros(0, np.uint8), "a": np.arange(6, dtype=np.int32)[:3]}
+    columns: dict[str, NDArray[Any]] = {
+        "a": np.arange(3, dtype=np.int32),
+        "b": np.zeros(0, np.uint8),
+    }
+    same: dict[str, NDArray[Any]] = {
+        "b": np.zeros(0, np.uint8),
+        "a": np.arange(6, dtype=np.int32)[:3],
+    }
     assert digest_of(columns) == digest_of(same)
     for changed in (
         columns | {"a": np.array([0, 1, 3], np.int32)},

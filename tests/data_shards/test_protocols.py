@@ -99,8 +99,9 @@ def test_speaker_folds_are_stratified(shemo: ShardIndex) -> None:
     ]
     uneven = [float(((one - 0.2) ** 2).sum()) for one in drawn]
     assert ((ours - 0.2) ** 2).sum() < min(uneven) and (ours > 0).all()
+    assert np.abs(ours - 0.2).max() < 0.1
     frequent = [shemo.manifest.labels.index(label) for label in "ANS"]
-    assert np.abs(ours[frequent] - 0.2).max() < 0.05
+    assert np.abs(ours[frequent] - 0.2).max() < 0.03
 
 
 def test_one_speaker_split_is_the_first_of_five(shemo: ShardIndex) -> None:
@@ -123,11 +124,20 @@ def test_speaker_splits_need_speakers(tmp_path: Path) -> None:
     three = tiny_index(
         tmp_path / "c", keys, labels, ["s1", "s1", "s2", "s2", "s3", "s3"] + ["s1"] * 2
     )
-    assert set(speaker_overlap(three, speaker_splits(three)[0]).values()) == {0}
+    apart = speaker_splits(three)[0]
+    assert set(speaker_overlap(three, apart).values()) == {0}
+    assert sorted(len(apart.rows(part)) for part in apart.names) == [2, 2, 4]
     with pytest.raises(InputError, match="3 speakers are too few for 5 disjoint parts"):
         speaker_splits(three, folds=5)
     with pytest.raises(InputError, match="--folds 2: use 1 .* or at least 3"):
         speaker_splits(three, folds=2)
+
+
+def test_speakers_of_one_label_each_still_fill_all_folds(tmp_path: Path) -> None:
+    keys = [f"k{n}" for n in range(9)]
+    index = tiny_index(tmp_path / "one", keys, ["x", "y", "z"] * 3, ["s1", "s2", "s3"] * 3)
+    for split in speaker_splits(index, folds=3):
+        assert [len(split.rows(part)) for part in split.names] == [3, 3, 3]
 
 
 def test_the_corpus_may_have_a_split_of_its_own(tmp_path: Path) -> None:
@@ -157,7 +167,7 @@ def test_emobox_lists(ten: ShardIndex, tmp_path: Path) -> None:
     valid = emobox_list(tmp_path / "valid_fold_1.jsonl", ["k5"])
     split = emobox_split(ten, [train, valid, test])
     assert split.codes.tolist() == [0, 0, 0, 0, -1, 1, -1, -1, 2, 2]
-    assert split.notes == {"keys without a sample": 1, "samples without a key": 4}
+    assert split.notes == {"keys without a sample": 1, "samples without a key": 3}
     drawn = emobox_split(ten, [train, test])
     assert (drawn.codes[:4] == VALIDATION).sum() == 1 and (drawn.codes[8:] == TEST).all()
 
@@ -196,13 +206,6 @@ def test_the_real_emobox_lists(shared_data: Path, tmp_path: Path) -> None:
     assert split.notes == {"keys without a sample": 0, "samples without a key": 162}
     assert len(np.unique(index.speaker[test])) == 83
     assert speaker_overlap(index, split)["train/test"] == 83
-    # What a system could score by knowing voices alone, or nothing at all.
-    label, speaker = np.asarray(index.label), np.asarray(index.speaker)
-    known = np.concatenate([train, validation])
-    counts = np.zeros((speaker.max() + 1, label.max() + 1))
-    np.add.at(counts, (speaker[known], label[known]), 1)
-    assert (counts.argmax(1)[speaker[test]] == label[test]).mean() == pytest.approx(0.550, abs=5e-4)
-    assert (counts.sum(0).argmax() == label[test]).mean() == pytest.approx(0.365, abs=5e-4)
     (own,) = speaker_splits(index)
     assert set(speaker_overlap(index, own).values()) == {0}
-    assert (shares(index, own.codes, 3)[:, TEST] > 0.05).all()
+    assert np.abs(shares(index, own.codes, 3)[:, TEST] - 0.2).max() < 0.03

@@ -36,6 +36,8 @@ def test_audio_comes_back_to_the_last_bit(audio_format: AudioFormat) -> None:
     back = decode_audio(encoded.members[audio_format])
     assert back.dtype == np.float32 and np.abs(back - NOISE).max() <= 0.5 / 32768
     assert (back == quantise_pcm16(NOISE).astype(np.float32) / 32768).all()
+    stream = io.BytesIO(encoded.members[audio_format])
+    assert (back == soundfile.read(stream, dtype="float32")[0]).all(), "as any program reads it"
     # What was packed once is packed again without another loss.
     assert encode_audio(back, audio_format) == encoded.members[audio_format]
 

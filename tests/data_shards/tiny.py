@@ -51,7 +51,7 @@ def shemo_like(out: Path, seed: int = 0) -> ShardIndex:
     for label in SHEMO:
         rows = np.flatnonzero(labels == label)
         drawn = rng.choice(87, len(rows), p=rng.dirichlet(np.full(87, 0.8)))
-        speakers[rows] = [f"{'FM'[n > 30]}{n:02d}" for n in drawn]
+        speakers[rows] = [f"{'M' if n > 30 else 'F'}{n:02d}" for n in drawn]
     order = rng.permutation(len(labels))
     keys = [f"clip-{n:04d}" for n in range(len(labels))]
     return tiny_index(out, keys, labels[order].tolist(), speakers[order].tolist())
