@@ -73,4 +73,8 @@ def pitch_shift(audio: NDArray[np.float32], semitones: int) -> NDArray[np.float3
     out: Any = np.zeros(len(audio), np.float32)
     kept = min(len(audio), len(shifted))
     out[:kept] = shifted[:kept].numpy()
+    # The vocoder loses some 3 dB: level must not tell a changed copy from an original.
+    before, after = np.sqrt(np.mean(audio**2)), np.sqrt(np.mean(out**2))
+    if after > 0:
+        out *= before / after
     return out  # type: ignore[no-any-return]

@@ -22,17 +22,10 @@ def run(folder: Path, ranks: int) -> int:
     recipes = [SPEECH, *TEXT]
     steps = [
         [
-            "pack",
-            "synthetic-shemo",
-            "--samples",
-            "360",
-            "--seconds-scale",
-            "0.4",
-            "--out",
+            *"pack synthetic-shemo --samples 600 --seconds-scale 0.4 --overwrite --out".split(),
             str(speech),
-            "--overwrite",
         ],
-        ["pack", "synthetic-farstail", "--samples", "2400", "--out", str(text), "--overwrite"],
+        ["pack", "synthetic-farstail", "--samples", "8000", "--out", str(text), "--overwrite"],
         ["inspect", str(speech)],
         ["train", SPEECH, "--data.shards", str(speech), *_common(runs, ranks)],
         ["train", *TEXT, "--data.shards", str(text), *_common(runs, ranks)],

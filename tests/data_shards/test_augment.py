@@ -107,3 +107,11 @@ def test_silence_stays_silent(length: int) -> None:
 def test_shifted_clips_have_keys_that_shards_can_hold() -> None:
     keys = {pitched_key(row, s) for row in (0, 1, 11) for s in (-11, -1, 1)}
     assert len(keys) == 9 and pitched_key(11, -1) == "11_-1"
+
+
+@pytest.mark.parametrize("semitones", [-1, 1])
+def test_a_pitch_shift_keeps_the_level(semitones: int) -> None:
+    generator = np.random.Generator(np.random.PCG64(3))
+    clip = (0.1 * generator.standard_normal(16_000)).astype(np.float32)
+    shifted = pitch_shift(clip, semitones)
+    assert np.sqrt(np.mean(shifted**2)) == pytest.approx(np.sqrt(np.mean(clip**2)), rel=1e-3)

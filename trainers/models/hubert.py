@@ -39,8 +39,10 @@ __all__ = ["EmotionModel", "build_emotion_model", "frames_of", "normalise_clip"]
 SIZES: dict[HubertSize, dict[str, Any]] = {
     "tiny": {
         "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 256, "conv_dim": (32,) * 7, "num_conv_pos_embeddings": 32,
-        "num_conv_pos_embedding_groups": 4,
+        "intermediate_size": 256,
+        # Narrow where the frame rate is high: that is where the time goes.
+        "conv_dim": (16, 16, 32, 32, 32, 64, 64),
+        "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4,
     },
     "base": {},
     "large": {
