@@ -109,10 +109,28 @@ def _encode_chunk(items: list[Any]) -> list[EncodedSample]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold SIGINT back while processes start: they inherit the mask, so that a Ctrl-C before they
-    are set up does not make each print a traceback."""
+    """Hold SIGINT and SIGTERM back while processes start, and deliver them afterwards.
+
+    A handler that raised in between would leave a process half-started, which then prints a
+    traceback. The mask is for the new processes, which inherit it; it does not keep the handler
+    from running here, as the signal may reach another thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[tuple[int, Any]] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {n: signal.signal(n, lambda *signalled: noted.append(signalled)) for n in numbers}
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for signalled, frame in noted[:1]:
+            handler = handlers[signal.Signals(signalled)]
+            if callable(handler):
+                handler(signalled, frame)
+            elif handler == signal.SIG_DFL:
+                os.kill(os.getpid(), signalled)
