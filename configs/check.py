@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from configs.errors import InputError
 from configs.schema import EmotionRecipe, NliRecipe, Recipe
 
@@ -34,6 +36,11 @@ def check_recipe(recipe: Recipe) -> None:
         },
     )
     _share({"optim.warmup": recipe.optim.warmup})
+    for key, name in (("recipe", recipe.recipe), ("output.name", recipe.output.name)):
+        if name and (name.startswith(".") or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)):
+            raise InputError(
+                f"key {key!r} is {name!r}; it names a folder: use letters, digits, '.', '_' and '-'"
+            )
     if not recipe.data.shards:
         raise InputError("key 'data.shards' is empty; name a folder made by `sokhan pack`")
     if recipe.batching.kind == "buckets" and recipe.batching.budget <= 0:

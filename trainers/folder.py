@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -18,31 +19,66 @@ from configs.errors import InputError
 from configs.load import AnyRecipe, run_folder, signature, to_yaml
 
 SUMMARY = "summary.json"
+LOCK = "lock"
 
 
-def open_run_folder(recipe: AnyRecipe, command: str, overwrite: bool) -> Path:
-    """Make an empty run directory. An unfinished run of the same name starts over; a finished one
-    is kept: InputError unless ``overwrite``."""
+class RunLock:
+    """Keeps other processes of this machine out of a run directory while this one trains there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stream = (folder / LOCK).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._stream.seek(0)
+            holder = self._stream.read().strip() or "another process"
+            self._stream.close()
+            raise InputError(
+                f"{folder}: {holder} trains there; wait for it, or choose another --output.name"
+            ) from None
+        self._stream.truncate(0)
+        self._stream.write(f"process {os.getpid()} on {platform.node()}\n")
+        self._stream.flush()
+
+    def release(self) -> None:
+        """Let others in."""
+        self._stream.close()
+
+
+def open_run_folder(recipe: AnyRecipe, command: str, overwrite: bool) -> tuple[Path, RunLock]:
+    """Make an empty run directory and hold it. An unfinished run of the same name starts over; a
+    finished one is kept: InputError unless ``overwrite``."""
     folder = run_folder(recipe)
     if (folder / SUMMARY).is_file() and not overwrite:
         raise InputError(
-            f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again with "
-            "--overwrite or another --output.name"
+            f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
+            "with --overwrite or another --output.name"
         )
-    if folder.exists():
-        if any(folder.iterdir()) and not (folder / "config.yaml").is_file():
-            raise InputError(f"{folder}: not a run directory; choose another --output.name")
-        shutil.rmtree(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+        raise InputError(f"{folder}: not a run directory; choose another --output.name")
     try:
-        (folder / "eval").mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(folder)
+        clear(folder)
+        (folder / "config.yaml").write_text(
+            f"# signature: {signature(recipe)}\n{to_yaml(recipe)}", encoding="utf-8"
+        )
+        (folder / "eval").mkdir()
         (folder / "ranks").mkdir()
+        (folder / "command.txt").write_text(command + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
-    (folder / "config.yaml").write_text(
-        f"# signature: {signature(recipe)}\n{to_yaml(recipe)}", encoding="utf-8"
-    )
-    (folder / "command.txt").write_text(command + "\n", encoding="utf-8")
-    return folder
+    return folder, lock
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left. What marks the folder as a run's goes last."""
+    leftovers = [path for path in folder.iterdir() if path.name not in (LOCK, "config.yaml")]
+    for path in sorted(leftovers, key=lambda path: path.name != SUMMARY):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -19,7 +19,14 @@ from trainers.data import RunData
 from trainers.emotion import EmotionTask
 from trainers.engine import Engine
 from trainers.evaluate import predict, write_predictions
-from trainers.folder import SUMMARY, command_line, describe_environment, open_run_folder, write_json
+from trainers.folder import (
+    SUMMARY,
+    RunLock,
+    command_line,
+    describe_environment,
+    open_run_folder,
+    write_json,
+)
 from trainers.loop import BEST, Summary, fit
 from trainers.metrics import SplitMetrics
 from trainers.models.freezing import ParameterReport
@@ -37,7 +44,7 @@ def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
     index = open_index(Path(recipe.data.shards))
     check_kind(recipe, index.manifest.kind)
     split = load_split(index, recipe.data.split)
-    folder = open_on_all(recipe, world, overwrite)
+    folder, lock = open_on_all(recipe, world, overwrite)
     task: Task = (
         EmotionTask(recipe, index)
         if isinstance(recipe, EmotionRecipe)
@@ -55,12 +62,14 @@ def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
         print(f"{recipe.recipe}: {world.size} rank(s), {folder}\n  {report.describe()}", flush=True)
     summary = fit(engine, data, tracker, folder)
     finish(engine, data, tracker, folder, summary, started)
+    if lock:
+        lock.release()
     return folder
 
 
-def open_on_all(recipe: AnyRecipe, world: World, overwrite: bool) -> Path:
-    """Rank 0 makes the run directory, the others learn its path."""
-    opened: list[Path] = []
+def open_on_all(recipe: AnyRecipe, world: World, overwrite: bool) -> tuple[Path, RunLock | None]:
+    """Rank 0 makes the run directory and holds it, the others learn its path."""
+    opened: list[tuple[Path, RunLock]] = []
     command = command_line()
 
     def make() -> None:
@@ -68,7 +77,8 @@ def open_on_all(recipe: AnyRecipe, world: World, overwrite: bool) -> Path:
             opened.append(open_run_folder(recipe, command, overwrite))
 
     world.main_first(make)
-    return world.gather(opened[0] if opened else Path())[0]
+    folder = world.gather(opened[0][0] if opened else Path())[0]
+    return folder, opened[0][1] if opened else None
 
 
 def describe_run(folder: Path, data: RunData, report: ParameterReport) -> None:

@@ -53,6 +53,7 @@ def test_later_wins(recipe: Path) -> None:
         (["--optim.warmup", "1"], r"'optim.warmup' is 1.0; it must be at least 0 and below 1"),
         (["--data.balance", "clean"], r"'data.balance' changes audio"),
         (["--data.shards", ""], r"'data.shards' is empty"),
+        (["--output.name", "../.."], r"'output.name' is '../..'; it names a folder"),
     ],
 )
 def test_wrong_overrides(recipe: Path, overrides: list[str], message: str) -> None:

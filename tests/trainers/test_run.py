@@ -14,6 +14,7 @@ import pytest
 
 from configs.load import load_recipe
 from tests.ranks import RankPool
+from trainers.folder import open_run_folder
 from trainers.run import train
 from trainers.world import World
 
@@ -166,3 +167,17 @@ def test_shards_of_the_other_kind_are_refused(
         name, recipe = "demo/bert_full", text_recipe(speech_shards, tmp_path)
     with pytest.raises(RuntimeError, match="holds (text|audio), but recipe"):
         ranks(1).run(train_recipe, name, recipe)
+
+
+def test_a_second_process_on_a_run_directory_is_refused(
+    ranks: Ranks, text_shards: Path, tmp_path: Path
+) -> None:
+    recipe = text_recipe(text_shards, tmp_path, "--loop.max_steps", "1", "--output.name", "one")
+    folder, lock = open_run_folder(load_recipe("demo/bert_full", recipe), "sokhan train", False)
+    (folder / "metrics.jsonl").write_text("precious")
+    with pytest.raises(RuntimeError, match=r"process \d+ on .* trains there"):
+        ranks(1).run(train_recipe, "demo/bert_full", recipe)
+    assert (folder / "metrics.jsonl").read_text() == "precious"
+    lock.release()
+    assert ranks(1).run(train_recipe, "demo/bert_full", recipe) == [str(folder)]
+    assert "precious" not in (folder / "metrics.jsonl").read_text()
