@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from configs.errors import InputError
-from configs.schema import EmotionRecipe, NliRecipe, Recipe
+from configs.schema import EmotionRecipe, EngineConfig, NliRecipe, Recipe
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -36,6 +37,11 @@ def check_recipe(recipe: Recipe) -> None:
         },
     )
     _share({"optim.warmup": recipe.optim.warmup})
+    _share({f"optim.betas[{n}]": beta for n, beta in enumerate(recipe.optim.betas)})
+    _at_least(0, {"optim.eps": recipe.optim.eps, "batching.budget": recipe.batching.budget})
+    for shift in recipe.data.augment.semitones:
+        if abs(shift) > 24:
+            raise InputError(f"key 'data.augment.semitones' holds {shift}; it must be within 24")
     for key, name in (("recipe", recipe.recipe), ("output.name", recipe.output.name)):
         if name and (name.startswith(".") or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)):
             raise InputError(
@@ -90,6 +96,12 @@ def check_kind(recipe: Recipe, kind: str) -> None:
         )
 
 
+def zero_stage(engine: EngineConfig) -> int:
+    """The stage that DeepSpeed is given: at ZeRO 0 it would keep no fp32 weights beside bf16 ones,
+    and updates below bf16's 8 bits would be rounded away, so bf16 takes at least stage 1."""
+    return max(engine.zero, 1) if engine.precision == "bf16" else engine.zero
+
+
 def _check_hubert(recipe: EmotionRecipe) -> None:
     model = recipe.model
     _share(
@@ -99,22 +111,21 @@ def _check_hubert(recipe: EmotionRecipe) -> None:
             "model.mask_time_prob": model.mask_time_prob,
         }
     )
-    if model.max_seconds < 0.1:
-        raise InputError(f"key 'model.max_seconds' is {model.max_seconds}; it must be at least 0.1")
+    _at_least(0.1, {"model.max_seconds": model.max_seconds})
     if model.layerdrop and model.head == "weighted":
         raise InputError(
             "key 'model.layerdrop' must be 0 with model.head weighted: it needs all layers"
         )
-    if model.layerdrop and recipe.engine.zero:
+    if model.layerdrop and zero_stage(recipe.engine):
         raise InputError(
-            "key 'model.layerdrop' must be 0 with engine.zero above 0: ranks would skip different layers"
+            "key 'model.layerdrop' must be 0 with engine.zero above 0 or bf16: ranks differ in layers"
         )
 
 
 def _at_least(least: float, values: dict[str, float | int | None]) -> None:
     for key, value in values.items():
-        if value is not None and not value >= least:
-            raise InputError(f"key {key!r} is {value}; it must be at least {least}")
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"key {key!r} is {value}; it must be finite and at least {least}")
 
 
 def _share(values: dict[str, float]) -> None:

@@ -7,6 +7,9 @@ set lies below the shards it comes from, in a folder named after everything it d
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,7 +74,15 @@ def make_pitched(
     )
     try:
         folder.parent.mkdir(exist_ok=True)
-        pack(corpus, folder, PackSettings(processes=processes))
+        # Another run may be making the same set: each makes its own, the first to finish counts.
+        own = folder.with_name(f"{folder.name}.{platform.node()}-{os.getpid()}")
+        pack(corpus, own, PackSettings(processes=processes))
+        try:
+            own.rename(folder)
+        except OSError:
+            shutil.rmtree(own)
+            if not (folder / MANIFEST).is_file():
+                raise
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); pitch-shifted copies lie there"

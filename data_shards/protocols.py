@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,15 +146,26 @@ def _divide(
     return fold_of, shares
 
 
-def official_split(index: ShardIndex, name: str = "official") -> Split:
-    """The corpus's own parts (FarsTail's files, a manifest's split column)."""
+def official_split(index: ShardIndex, seed: int = 0, name: str = "official") -> Split:
+    """The corpus's own parts (FarsTail's files, a manifest's split column). A corpus without a
+    validation part gets one: 20 % of train, stratified."""
     values = index.manifest.groups.get("source_split")
     if values is None:
         raise InputError(
             f"{index.root}: the corpus has no split of its own; use reference or speaker"
         )
     table = np.array([PARTS.index(v) if v in PARTS else UNUSED for v in values], np.int8)
-    return Split(name, table[index.group("source_split")], "the corpus's own")
+    codes = table[index.group("source_split")]
+    return _with_validation(index, Split(name, codes, "the corpus's own"), seed)
+
+
+def _with_validation(index: ShardIndex, split: Split, seed: int) -> Split:
+    """The split itself, or, where it has no validation part, one with 20 % of train for it."""
+    if (split.codes == VALIDATION).any():
+        return split
+    codes = _draw_stratified(split.codes, np.asarray(index.label), TRAIN, VALIDATION, 0.2, seed)
+    protocol = f"{split.protocol}, 20 % of train for validation"
+    return replace(split, codes=codes, protocol=protocol, seed=seed)
 
 
 def emobox_split(
@@ -166,10 +178,9 @@ def emobox_split(
     """
     row_of = {key: row for row, key in enumerate(index.keys())}
     codes = np.full(len(index), UNUSED, np.int8)
-    missing, given = 0, set()
+    missing = 0
     for path in files:
         part = _part_of(path)
-        given.add(part)
         for number, key in _emobox_keys(path):
             row = row_of.get(key, row_of.get(key.partition("-")[2]))
             if row is None:
@@ -180,15 +191,12 @@ def emobox_split(
                 codes[row] = part
     if (codes == UNUSED).all():
         raise InputError(f"{files[0]}: none of its keys is in {index.root}; is it the same corpus?")
-    if VALIDATION not in given:
-        codes = _draw_stratified(codes, np.asarray(index.label), TRAIN, VALIDATION, 0.2, seed)
     notes = {
         "keys without a sample": missing,
         "samples without a key": int((codes == UNUSED).sum()),
     }
-    return Split(
-        name, codes, "EmoBox's lists, 20 % of train for validation", seed=seed, notes=notes
-    )
+    split = Split(name, codes, "EmoBox's lists", seed=seed, notes=notes)
+    return _with_validation(index, split, seed)
 
 
 def _part_of(path: Path) -> int:

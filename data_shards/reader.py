@@ -121,6 +121,8 @@ class Augmentation:
     seed: int
     pitched: Path | None
     """Derived shard set with the pitch-shifted clips; None: no clip is pitch-shifted."""
+    same_every_epoch: bool = False
+    """Draw the changes once, not anew in every epoch."""
 
 
 class MicroBatches:
@@ -142,6 +144,7 @@ class MicroBatches:
             return self.shards.item(row)
         assert self.augmentation is not None, "a plan with changed copies needs an augmentation"
         config = self.augmentation.config
+        epoch = 0 if self.augmentation.same_every_epoch else epoch
         change = draw_change(config, self.augmentation.seed, epoch, row, copy)
         if change.semitones and self.pitched:
             audio = self.pitched.item(self.pitched.row_of(pitched_key(row, change.semitones))).audio

@@ -71,11 +71,16 @@ class EncodedSample:
     notes: tuple[str, ...] = ()
 
 
+_JOINERS = "\u200c\u200d"
+"""Zero-width non-joiner and joiner: part of Persian spelling, invisible as they are."""
+
+
 def check_key(key: str) -> str:
     """Return ``key`` if a shard can hold it. Raises InputError naming it otherwise."""
-    if not key or any(c in "./\\" or c.isspace() or not c.isprintable() for c in key):
+    visible = key.translate(dict.fromkeys(map(ord, _JOINERS)))
+    if not visible or any(c in "./\\" or c.isspace() or not c.isprintable() for c in visible):
         raise InputError(
-            f"sample key {key!r}: keys must not be empty or contain dots, slashes or white space"
+            f"sample key {key!r}: keys need visible characters, no dots, slashes or white space"
         )
     if len(key.encode()) > 200:
         raise InputError(f"sample key {key[:40]!r}...: keys must be at most 200 bytes long")

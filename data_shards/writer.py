@@ -40,7 +40,11 @@ def staging(out: Path, overwrite: bool) -> Iterator[Path]:
             old = out.with_name(out.name + ".replaced")
             shutil.rmtree(old, ignore_errors=True)
             out.rename(old)
-            partial.rename(out)
+            try:
+                partial.rename(out)
+            except BaseException:
+                old.rename(out)
+                raise
             shutil.rmtree(old)
         else:
             partial.rename(out)

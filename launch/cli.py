@@ -36,8 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        return 0
+    except OSError as error:
+        print(
+            f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt as interruption:
         print(f"stopped: {interruption or 'interrupted'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        return 0

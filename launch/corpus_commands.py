@@ -114,6 +114,8 @@ def run_pack(options: argparse.Namespace) -> int:
     from data_shards.progress import stderr_progress
 
     started = time.perf_counter()
+    for protocol in options.split or []:
+        parse_protocol(protocol)
     corpus = list_corpus(options)
     settings = PackSettings(
         audio_format=options.audio_format, processes=options.processes, readers=options.readers,
@@ -168,10 +170,28 @@ def run_split(options: argparse.Namespace) -> int:
 
 
 def usual_protocol(index: ShardIndex) -> str:
-    """official where the corpus has parts of its own, speaker for speech, else reference."""
+    """official where the corpus has parts of its own, speaker where its speakers are enough for
+    disjoint parts, else reference."""
     if "source_split" in index.manifest.groups:
         return "official"
-    return "speaker" if index.manifest.speakers else "reference"
+    enough = len(index.manifest.speakers) >= 3 and bool((index.speaker[:] >= 0).all())
+    return "speaker" if enough else "reference"
+
+
+def parse_protocol(protocol: str) -> tuple[str, list[Path]]:
+    """ "emobox:a,b" -> its name and files. Raises InputError for what is no protocol."""
+    kind, _, rest = protocol.partition(":")
+    files = [Path(file) for file in rest.split(",") if file]
+    if kind not in ("reference", "speaker", "official", "emobox") or (kind == "emobox") != bool(
+        files
+    ):
+        raise InputError(
+            f"split protocol {protocol!r}: use reference, speaker, official or emobox:FILE,FILE..."
+        )
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: no such file, but split protocol {protocol!r} names it")
+    return kind, files
 
 
 def make_splits(
@@ -180,21 +200,18 @@ def make_splits(
     """The splits of one protocol."""
     from data_shards import protocols
 
-    kind, _, files = protocol.partition(":")
+    kind, files = parse_protocol(protocol)
+    if seed < 0:
+        raise InputError(f"--seed {seed}: use 0 or more")
     if folds != 1 and kind != "speaker":
         raise InputError(f"--folds is for the speaker protocol, not {kind!r}")
     if kind == "reference":
-        return [protocols.reference_split(index, seed, name or "reference")]
+        return [protocols.reference_split(index, seed, name or kind)]
     if kind == "speaker":
-        return protocols.speaker_splits(index, seed, folds, name or "speaker")
+        return protocols.speaker_splits(index, seed, folds, name or kind)
     if kind == "official":
-        return [protocols.official_split(index, name or "official")]
-    if kind == "emobox" and files:
-        paths = [Path(file) for file in files.split(",")]
-        return [protocols.emobox_split(index, paths, seed, name or "emobox")]
-    raise InputError(
-        f"split protocol {protocol!r}: use reference, speaker, official or emobox:FILE,FILE..."
-    )
+        return [protocols.official_split(index, seed, name or kind)]
+    return [protocols.emobox_split(index, files, seed, name or kind)]
 
 
 def save(index: ShardIndex, split: Split, allow_empty_class: bool) -> None:

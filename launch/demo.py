@@ -25,7 +25,7 @@ def run(folder: Path, ranks: int) -> int:
             *"pack synthetic-shemo --samples 600 --seconds-scale 0.4 --overwrite --out".split(),
             str(speech),
         ],
-        ["pack", "synthetic-farstail", "--samples", "8000", "--out", str(text), "--overwrite"],
+        ["pack", "synthetic-farstail", "--samples", "6000", "--out", str(text), "--overwrite"],
         ["inspect", str(speech)],
         ["train", SPEECH, "--data.shards", str(speech), *_common(runs, ranks)],
         ["train", *TEXT, "--data.shards", str(text), *_common(runs, ranks)],

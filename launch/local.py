@@ -18,6 +18,7 @@ from pathlib import Path
 
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
+from configs.lifetime import end_with_parent
 from configs.load import AnyRecipe, load_recipe, run_folder
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
@@ -59,17 +60,17 @@ def check(recipe: AnyRecipe, ranks: int, gpus: int) -> None:
     """
     if ranks < 1:
         raise InputError(f"--ranks {ranks}: use at least 1")
+    from data_shards.index import open_index
+    from data_shards.splits import load_split
+
     check_ranks(recipe, ranks)
     if gpus and ranks > gpus:
         raise InputError(
             f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks"
         )
-    manifest = Path(recipe.data.shards) / "index.json"
-    if not manifest.is_file():
-        raise InputError(
-            f"{recipe.data.shards}: not a packed corpus (no index.json); make one with `sokhan pack`"
-        )
-    check_kind(recipe, json.loads(manifest.read_text(encoding="utf-8")).get("kind"))
+    index = open_index(recipe.data.shards)
+    check_kind(recipe, index.manifest.kind)
+    load_split(index, recipe.data.split)
 
 
 def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
@@ -85,7 +86,7 @@ def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
         "-m",
         "deepspeed.launcher.launch",
         f"--world_info={world}",
-        "--quiet",
+        "--log_level=critical",
     ]
     launcher += ["--master_addr=127.0.0.1", f"--master_port={_free_port()}", "--no_local_rank"]
     return [*launcher, "--module", "trainers", *arguments]
@@ -93,13 +94,18 @@ def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
 
 def _wait(command: Sequence[str], environment: dict[str, str]) -> int:
     """Run a process group to its end; none of it outlives an interruption or a failure."""
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    environment["SOKHAN_END_WITH_PARENT"] = "1"
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, preexec_fn=end_with_parent
+    )
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     try:
         code = process.wait()
         return code if code >= 0 else 128 - code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _end_group(process)
 
 

@@ -52,6 +52,9 @@ def add_commands(commands: Any) -> None:
         default="auto",
         help="auto: SLURM where there is one, else processes of this machine",
     )
+    submit.add_argument(
+        "--overwrite", action="store_true", help="replace a finished run of the same name"
+    )
     submit.add_argument("--wait", action="store_true", help="return when the job has ended")
     submit.set_defaults(run=run_submit)
 
@@ -92,7 +95,10 @@ def run_train(options: argparse.Namespace) -> int:
     if not names and options.print_config:
         names = ["demo/hubert", "demo/bert_full"]
     if not names:
-        raise InputError("no recipe given; `sokhan recipes` lists those that come with sokhan")
+        raise InputError(
+            "no recipe given: recipes come first, before any option; `sokhan recipes` lists those "
+            "that come with sokhan"
+        )
     if options.print_config:
         print("---\n".join(to_yaml(load_recipe(name, overrides)) for name in names), end="")
         return 0
@@ -113,7 +119,7 @@ def run_submit(options: argparse.Namespace) -> int:
     )  # fmt: skip
     return submit(
         options.recipes[0], options.overrides, size, options.cluster, wait=options.wait,
-        command=_typed(),
+        overwrite=options.overwrite, command=_typed(),
     )  # fmt: skip
 
 

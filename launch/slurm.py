@@ -63,6 +63,7 @@ def submit(
     cluster: Cluster,
     *,
     wait: bool,
+    overwrite: bool,
     command: str,
 ) -> int:
     """Submit one recipe; returns the exit code. Prints job id, run directory and logs."""
@@ -79,12 +80,14 @@ def submit(
         tasks_per_node=size.tasks_per_node,
         timeout_min=size.minutes,
         cpus_per_task=size.cpus_per_task,
-        slurm_gpus_per_task=size.gpus_per_task or None,
+        # By node: with --gpus-per-task each task would see its own GPU alone.
+        gpus_per_node=size.tasks_per_node * size.gpus_per_task,
         slurm_partition=size.partition or None,
         # srun takes cpus-per-task from the batch job no longer (SLURM 22.05).
         slurm_srun_args=[f"--cpus-per-task={size.cpus_per_task}", "--kill-on-bad-exit=1"],
     )
-    job = executor.submit(RankJob(("--config", name, *overrides), command))
+    flags = ["--overwrite"] if overwrite else []
+    job = executor.submit(RankJob(("--config", name, *flags, *overrides), command))
     print(f"job {job.job_id} ({executor.cluster})\nrun directory: {run_folder(recipe)}")
     print(f"logs: {Path(job.paths.stdout)}", flush=True)
     if not wait:

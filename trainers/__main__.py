@@ -9,9 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 
 from configs.errors import InputError
+from configs.lifetime import end_with_parent
 from configs.load import AnyRecipe, load_recipe, to_yaml
+
+LAST_WORDS = 2.0
+"""Seconds that a failed rank stays, so that others learn that the error has been told."""
 
 
 def main() -> int:
@@ -47,13 +52,22 @@ def _train(recipes: list[AnyRecipe], overwrite: bool) -> int:
     from trainers.run import train
     from trainers.world import join_world, leave_world
 
+    if "SOKHAN_END_WITH_PARENT" in os.environ:
+        end_with_parent()
     world = join_world()
     try:
         for recipe in recipes:
             folder = train(recipe, world, overwrite)
             (folder / "ranks" / f"{world.rank}.done").touch()
-    except TrainingFailed as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    except (InputError, TrainingFailed) as error:
+        if world.first_to_fail():
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        time.sleep(LAST_WORDS * (world.size > 1))
+        return 2 if isinstance(error, InputError) else 1
+    except RuntimeError:
+        # A peer that has failed closes its connections; it has said why.
+        if world.first_to_fail():
+            raise
         return 1
     leave_world()
     # All is written and closed. Tearing down the interpreter under DeepSpeed's ZeRO 3 aborts now

@@ -44,6 +44,11 @@ class RunData:
         for part in PARTS:
             if len(self.entries(part)) == 0:
                 raise InputError(f"split {self.split.name!r}: its {part} part is empty")
+        plan = self.training_plan(1).digest()
+        if len(set(self.world.gather((self.index.manifest.digest, plan)))) > 1:
+            raise InputError(
+                f"{self.index.root}: not the same shards on all ranks; copy them anew to every node"
+            )
         samples = len(self.entries("train"))
         if samples < self.world.size:
             raise InputError(
@@ -58,7 +63,9 @@ class RunData:
         if data.balance == "none":
             return None
         pitched = self.world.main_first(lambda: make_pitched(self.index, self.split, data.augment))
-        return Augmentation(data.augment, self.recipe.seed, pitched)
+        # The reference report made its changed rows once, before training.
+        once = data.balance == "reference"
+        return Augmentation(data.augment, self.recipe.seed, pitched, same_every_epoch=once)
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
@@ -104,9 +111,16 @@ class RunData:
 
     def total_steps(self) -> int:
         """Global steps of the whole run: the horizon of the learning-rate schedule."""
-        loop = self.recipe.loop
-        steps = sum(self.training_plan(epoch).steps for epoch in range(1, loop.epochs + 1))
-        return min(steps, loop.max_steps) if loop.max_steps else steps
+        limit = self.recipe.loop.max_steps
+        return min(self.planned_steps(), limit) if limit else self.planned_steps()
+
+    def planned_steps(self) -> int:
+        """Global steps of all epochs."""
+        epochs = self.recipe.loop.epochs
+        if len(self.entries("train")) <= self.recipe.batching.window:
+            # One window is cut at the same places whatever its order.
+            return epochs * self.training_plan(1).steps
+        return sum(self.training_plan(epoch).steps for epoch in range(1, epochs + 1))
 
     def batches(self, plan: EpochPlan, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
         """This rank's micro-batches, one list a global step."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from configs.check import zero_stage
 from configs.errors import InputError
 from configs.schema import EngineConfig, OptimConfig
 from trainers.optim import build_optimizer
@@ -68,14 +69,10 @@ class Engine:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
-    def skipped_steps(self) -> int:
-        """Updates that the fp16 scaler left out so far."""
-        return int(self._engine.skipped_steps)
-
     def weights(self) -> dict[str, Tensor] | None:
         """Every parameter and buffer on the CPU, whole, by name: on rank 0; None elsewhere.
 
-        Under low precision the trained parameters are the optimizer's fp32 ones.
+        Under bf16 the trained parameters are the optimizer's fp32 ones, as under fp16 above ZeRO 0.
         """
         state: dict[str, Tensor] = {}
         for name, parameter in self.module.named_parameters():
@@ -117,12 +114,6 @@ class Engine:
     def _gathered(self, parameter: nn.Parameter, modify: bool) -> Any:
         gathered = self._deepspeed.zero.GatheredParameters
         return gathered([parameter], modifier_rank=0 if modify else None, enabled=self.zero == 3)
-
-
-def zero_stage(engine: EngineConfig) -> int:
-    """The stage that DeepSpeed is given: at ZeRO 0 it would keep no fp32 weights beside bf16 ones,
-    and updates below bf16's 8 bits would be rounded away, so bf16 takes at least stage 1."""
-    return max(engine.zero, 1) if engine.precision == "bf16" else engine.zero
 
 
 def deepspeed_config(engine: EngineConfig, optim: OptimConfig, accumulation: int) -> dict[str, Any]:

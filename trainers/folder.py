@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import shutil
@@ -17,6 +18,8 @@ import torch
 
 from configs.errors import InputError
 from configs.load import AnyRecipe, run_folder, signature, to_yaml
+
+log = logging.getLogger("sokhan")
 
 SUMMARY = "summary.json"
 LOCK = "lock"
@@ -36,6 +39,8 @@ class RunLock:
             raise InputError(
                 f"{folder}: {holder} trains there; wait for it, or choose another --output.name"
             ) from None
+        except OSError as error:  # a file system without locks
+            log.warning("%s: cannot be locked (%s); start no second run there", folder, error)
         self._stream.truncate(0)
         self._stream.write(f"process {os.getpid()} on {platform.node()}\n")
         self._stream.flush()

@@ -91,10 +91,7 @@ def fit(engine: Engine, data: RunData, tracker: Tracker, folder: Path) -> Summar
     total = data.total_steps()
     progress = Progress(tracker, recipe.loop.log_every, data.task.unit, total, data.world.main)
     best, step, epoch, stopped = Best(), 0, 0, "epochs"
-    while epoch < recipe.loop.epochs:
-        if step >= total:
-            stopped = "max_steps"
-            break
+    while step < total:
         epoch += 1
         step = _run_epoch(engine, data, progress, epoch, step, total)
         best = _validate(engine, data, progress, best, epoch, step, folder)
@@ -102,6 +99,8 @@ def fit(engine: Engine, data: RunData, tracker: Tracker, folder: Path) -> Summar
         if patience is not None and epoch - best.epoch >= patience:
             stopped = "patience"
             break
+    if stopped == "epochs" and total < data.planned_steps():
+        stopped = "max_steps"
     return Summary(best, epoch, step, stopped)
 
 
@@ -191,6 +190,11 @@ def _validate(
     """Evaluate on the validation part and keep the weights if they are the best so far."""
     metrics = predict(engine, data, "validation").metrics(data.task.labels)
     progress.validation(epoch, step, metrics)
+    if not np.isfinite(metrics.loss):
+        raise TrainingFailed(
+            f"step {step}: the validation loss is not finite; try a lower optim.lr, optim.clip 1.0 "
+            "or fp32"
+        )
     metric = data.recipe.evaluation.metric
     value = -metrics.loss if metric == "loss" else float(getattr(metrics, metric))
     if value <= best.value:

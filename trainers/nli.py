@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +166,7 @@ class NliTask:
 
 def _save(place: Path, lengths: NDArray[np.int32]) -> bool:
     """Save unless the folder is read-only, as shared shards may be."""
-    partial = place.with_suffix(".partial.npy")
+    partial = place.with_suffix(f".{platform.node()}-{os.getpid()}.npy")
     try:
         place.parent.mkdir(exist_ok=True)
         np.save(partial, lengths)

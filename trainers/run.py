@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from configs.check import check_kind, check_ranks
-from configs.load import AnyRecipe
+from configs.errors import InputError
+from configs.load import AnyRecipe, run_folder
 from configs.schema import EmotionRecipe
-from data_shards.index import open_index
-from data_shards.splits import PARTS, load_split
+from data_shards.index import ShardIndex, open_index
+from data_shards.splits import PARTS, Split, load_split
 from trainers.card import CardFacts
 from trainers.checkpoint import load_weights
 from trainers.data import RunData
@@ -44,17 +50,17 @@ def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
     index = open_index(Path(recipe.data.shards))
     check_kind(recipe, index.manifest.kind)
     split = load_split(index, recipe.data.split)
-    folder, lock = open_on_all(recipe, world, overwrite)
-    task: Task = (
-        EmotionTask(recipe, index)
-        if isinstance(recipe, EmotionRecipe)
-        else NliTask(recipe, index, split, folder, world)
-    )
-    data = RunData(recipe, index, split, task, world)
-    data.check()
-    model = task.build_model()
-    report = task.parameters(model)
-    engine = Engine(model, world, recipe.engine, recipe.optim, recipe.batching.micro_batches)
+    with scratch_folder(recipe, world) as scratch:
+        # Whatever can be wrong shows before an older run gives way to this one.
+        data = RunData(recipe, index, split, open_task(recipe, index, split, scratch, world), world)
+        data.check()
+        model = data.task.build_model()
+        report = data.task.parameters(model)
+        micro_batches = recipe.batching.micro_batches
+        engine = Engine(model, world, recipe.engine, recipe.optim, micro_batches)
+        folder, lock = open_on_all(recipe, world, overwrite)
+        if world.main and (scratch / "tokenizer").is_dir():
+            shutil.copytree(scratch / "tokenizer", folder / "tokenizer")
     tracker: Tracker = NoTracker()
     if world.main:
         describe_run(folder, data, report)
@@ -65,6 +71,40 @@ def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
     if lock:
         lock.release()
     return folder
+
+
+def open_task(
+    recipe: AnyRecipe, index: ShardIndex, split: Split, scratch: Path, world: World
+) -> Task:
+    """The task that the recipe names."""
+    if isinstance(recipe, EmotionRecipe):
+        return EmotionTask(recipe, index)
+    return NliTask(recipe, index, split, scratch, world)
+
+
+@contextmanager
+def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
+    """A folder beside the run directory, where all ranks see it; gone afterwards."""
+    parent = run_folder(recipe).parent
+    made: list[Path] = []
+
+    def make() -> None:
+        if world.main:
+            try:
+                parent.mkdir(parents=True, exist_ok=True)
+                made.append(Path(tempfile.mkdtemp(prefix=".preparing-", dir=parent)))
+            except OSError as error:
+                raise InputError(f"{parent}: cannot be written ({error.strerror})") from None
+
+    world.main_first(make)
+    try:
+        yield world.gather(made[0] if made else Path())[0]
+        world.barrier()
+    finally:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                parent.rmdir()  # if nothing came of the run
 
 
 def open_on_all(recipe: AnyRecipe, world: World, overwrite: bool) -> tuple[Path, RunLock | None]:

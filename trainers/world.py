@@ -1,7 +1,7 @@
 """The processes that train together: who am I, and small exchanges between them.
 
-``torchrun``, DeepSpeed's launcher and srun all tell a process its place through RANK, WORLD_SIZE,
-LOCAL_RANK and MASTER_*; without them a process is alone.
+``torchrun``, DeepSpeed's launcher and `sokhan submit` tell a process its place through RANK,
+WORLD_SIZE, LOCAL_RANK and MASTER_*; without them a process is alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from configs.errors import InputError
 
 T = TypeVar("T")
 
@@ -50,6 +52,14 @@ class World:
         """Wait for all ranks."""
         dist.barrier(group=self.control)
 
+    def first_to_fail(self) -> bool:
+        """Whether no other rank has failed before: only one should tell of an error."""
+        try:
+            store: Any = dist.distributed_c10d._get_default_store()
+            return bool(store.add("sokhan/failed", 1) == 1)
+        except Exception:  # the rank that keeps the store is gone, so it has told
+            return self.main
+
     def main_first(self, action: Callable[[], T]) -> T:
         """Run ``action`` on rank 0, then on the others, who find what rank 0 made.
 
@@ -71,11 +81,18 @@ class World:
 def join_world(timeout: timedelta = timedelta(minutes=30)) -> World:
     """Join the other ranks (once a process) and pick this rank's device."""
     if "RANK" not in os.environ:
+        if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ:
+            raise InputError(
+                "SLURM started several tasks, but RANK, WORLD_SIZE and MASTER_ADDR are not set, so "
+                "each would train alone; use `sokhan submit`"
+            )
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1")
         os.environ["MASTER_PORT"] = str(_free_port())
     gpu = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if gpu:
+        # A scheduler may show each rank its own GPU only.
+        local = local if local < torch.cuda.device_count() else 0
         torch.cuda.set_device(local)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if gpu else "gloo", timeout=timeout)

@@ -22,7 +22,9 @@ def test_ranks_must_divide_the_micro_batches() -> None:
         check_ranks(recipe, 16)
 
 
-@pytest.mark.parametrize("change", [["--model.head", "weighted"], ["--engine.zero", "1"]])
+@pytest.mark.parametrize(
+    "change", [["--model.head", "weighted"], ["--engine.zero", "1"], ["--engine.precision", "bf16"]]
+)
 def test_layerdrop_is_refused_where_it_breaks(change: list[str]) -> None:
     with pytest.raises(InputError, match="model.layerdrop"):
         load_recipe("demo/hubert", ["--model.layerdrop", "0.1", *change])

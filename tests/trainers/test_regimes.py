@@ -42,7 +42,7 @@ def test_regime_at_stage(regime: str, stage: int, ranks: Ranks, text_shards: Pat
     assert sorted(result["rows"]) == sorted(set(result["rows"]))
 
 
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("head", ["linear", "mlp", "weighted"])
 def test_hubert_with_frozen_convolutions(
     head: str, stage: int, ranks: Ranks, speech_shards: Path
@@ -55,5 +55,7 @@ def test_hubert_with_frozen_convolutions(
     result = ranks(2).run(train_and_compare, "demo/hubert", recipe, 2)[0]
     assert result["frozen"] and all("feature_extractor" in name for name in result["frozen"])
     assert set(result["changed"]) <= set(result["trainable"])
+    assert any("encoder.layers" in name for name in result["changed"])
+    assert any(name.startswith("head.") for name in result["changed"])
     assert result["same weights"]
     assert result["difference"] < 1e-5

@@ -22,17 +22,18 @@ def masked_group_norm(
     whatever the type of ``x``, which the result has. What comes out beyond the valid frames means
     nothing, but is finite.
     """
-    wide, weight, bias = x.float(), weight.float(), bias.float()
-    scales, shifts = [], []
+    wide = x.float()
     # One pass a clip for the statistics and one over the batch to apply them: masking the batch
     # instead takes ten times as long, in copies of what is by far the model's largest tensor.
-    for clip, frames in zip(wide, valid_frames.tolist(), strict=True):
-        variance, mean = torch.var_mean(clip[:, :frames], dim=1, correction=0)
-        scale = (variance + eps).rsqrt() * weight
-        scales.append(scale)
-        shifts.append(bias - mean * scale)
-    scale, shift = torch.stack(scales)[:, :, None], torch.stack(shifts)[:, :, None]
-    return torch.addcmul(shift, wide, scale).to(x.dtype)
+    moments = [
+        torch.var_mean(clip[:, :frames], dim=1, correction=0)
+        for clip, frames in zip(wide, valid_frames.tolist(), strict=True)
+    ]
+    variance = torch.stack([variance for variance, _ in moments])
+    mean = torch.stack([mean for _, mean in moments])
+    scale = (variance + eps).rsqrt() * weight.float()
+    shift = bias.float() - mean * scale
+    return torch.addcmul(shift[:, :, None], wide, scale[:, :, None]).to(x.dtype)
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -44,9 +45,19 @@ class MaskedGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor, valid_frames: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """(batch, channels, frames) -> the same; ``valid_frames`` None: all frames are valid."""
         assert self.num_groups == self.num_channels, "made for one group per channel"
-        if valid_frames is None:
-            wide = functional.group_norm(
-                x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
-            )
-            return wide.to(x.dtype)
-        return masked_group_norm(x, valid_frames, self.weight, self.bias, self.eps)
+        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+            return self._norm(x, valid_frames, self.weight, self.bias)
+        # Weight and bias must get their gradients in the same order whether clips are padded or
+        # not: DeepSpeed's ZeRO 2 reduces gradients in the order of their arrival, and would add
+        # one rank's weights to another's biases.
+        ones, zeros = torch.ones_like(self.weight), torch.zeros_like(self.bias)
+        plain = self._norm(x, valid_frames, ones.detach(), zeros.detach())
+        return torch.addcmul(self.bias[:, None], plain, self.weight[:, None])
+
+    def _norm(self, x: Tensor, valid_frames: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
+        if valid_frames is not None:
+            return masked_group_norm(x, valid_frames, weight, bias, self.eps)
+        wide = functional.group_norm(
+            x.float(), self.num_groups, weight.float(), bias.float(), self.eps
+        )
+        return wide.to(x.dtype)

@@ -105,9 +105,7 @@ def read_run(path: Path) -> Run:
     summary = _json(path / "summary.json") if (path / "summary.json").is_file() else {}
     if not summary.get("finished"):
         why = "summary.json does not say finished" if summary else "no summary.json"
-        raise InputError(
-            f"{path}: the run has not finished ({why}); run its command again to go on"
-        )
+        raise InputError(f"{path}: the run has not finished ({why}); run its command again")
     missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         raise InputError(f"{path}: finished, but without {', '.join(missing)}; train it again")
