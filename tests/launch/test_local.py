@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launch.local import count_gpus, rank_command
@@ -78,3 +80,24 @@ def test_one_rank_needs_no_launcher() -> None:
 def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert count_gpus() == count
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_no_rank_outlives_the_command(
+    number: signal.Signals, text_shards: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "launch", "train", RECIPE, "--ranks", "2"]
+    overrides = [*arguments(text_shards, tmp_path), "--loop.max_steps", "100000"]
+    overrides += ["--loop.epochs", "100000", "--optim.schedule", "constant"]
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, *overrides], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert b"2 rank(s)" in process.stdout.readline()  # training has begun
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) >= 3  # the launcher and two ranks
+    process.send_signal(number)
+    process.wait(60)
+    process.stdout.close()
+    assert psutil.wait_procs(started, timeout=60)[1] == []
