@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF")
 """Container names of soundfile that are read. WAVEX is the extensible WAV header."""
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
-"""File suffixes those containers go by."""
 MIN_SAMPLES = SAMPLE_RATE // 40
 """25 ms, one analysis window of speech; less than that is no clip."""
 _MAX_KERNEL = 20_000_000
