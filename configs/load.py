@@ -25,6 +25,10 @@ from configs.schema import EmotionRecipe, NliRecipe
 
 AnyRecipe = EmotionRecipe | NliRecipe
 FOLDER = Path(__file__).parent
+# What the commands themselves take beside a recipe's fields: only to suggest the nearest.
+_COMMAND_OPTIONS = ("ranks", "overwrite", "print_config", "cluster", "wait", "slurm.nodes",
+                    "slurm.tasks_per_node", "slurm.partition", "slurm.minutes",
+                    "slurm.cpus_per_task", "slurm.gpus_per_task")  # fmt: skip
 
 _SITE = ("data.shards", "data.workers", "engine.zero", "engine.activation_checkpointing",
          "tracking", "output", "recipe", "loop.log_every")  # fmt: skip
@@ -66,8 +70,12 @@ def find_recipe(name: str | Path) -> Path:
         return shipped
     known = shipped_recipes()
     near = difflib.get_close_matches(str(name), known, 3, 0.4) or known
+    if path.is_dir():
+        raise InputError(
+            f"{name}: is a folder, not a recipe; name shards with --data.shards {name}"
+        )
     raise InputError(
-        f"{name}: no such recipe file; recipes that come with sokhan: {', '.join(near)}"
+        f"{name}: no such recipe; the nearest are {', '.join(near)} (`sokhan recipes` lists all)"
     )
 
 
@@ -177,9 +185,14 @@ def _document_items(document: dict[str, Any], prefix: str = "") -> Iterator[tupl
 
 def _check_flags(arguments: Sequence[str], kind: Any) -> None:
     """Every ``--key`` or ``--key=value`` must name a field; values are checked by their types."""
+    known = dict(_keys(kind))
     flags = [a[2:].split("=")[0] for a in arguments if a.startswith("--")]
     for key in flags:
-        _check_key("command line", key, dict(_keys(kind)))
+        if key not in known:
+            near = difflib.get_close_matches(key, [*_COMMAND_OPTIONS, *known], 1, 0.7)
+            if near and near[0] in _COMMAND_OPTIONS:
+                raise InputError(f"command line: unknown key {key!r}; did you mean '--{near[0]}'?")
+        _check_key("command line", key, known)
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -92,7 +92,7 @@ def speaker_splits(
     parts = folds if folds > 1 else min(5, number)
     if number < max(parts, 3):
         raise InputError(
-            f"{index.root}: {number} speakers are too few for {max(parts, 3)} disjoint parts"
+            f"{index.root}: {number} speaker(s) are too few for {max(parts, 3)} disjoint parts"
         )
     fold_of = _best_folds(np.asarray(index.label), speakers, parts, seed)
     splits = []

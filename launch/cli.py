@@ -44,5 +44,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt as interruption:
-        print(f"stopped: {interruption or 'interrupted'}", file=sys.stderr)
+        print(f"stopped: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return 130

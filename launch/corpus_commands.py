@@ -115,7 +115,7 @@ def run_pack(options: argparse.Namespace) -> int:
 
     started = time.perf_counter()
     for protocol in options.split or []:
-        parse_protocol(protocol)
+        parse_protocol(protocol)  # a misspelt one should not show after hours of packing
     corpus = list_corpus(options)
     settings = PackSettings(
         audio_format=options.audio_format, processes=options.processes, readers=options.readers,
@@ -125,13 +125,21 @@ def run_pack(options: argparse.Namespace) -> int:
         pack(corpus, options.out, settings, progress)
     print(summarise(options.out, time.perf_counter() - started))
     index = open_index(options.out)
+    protocols = options.split or [usual_protocol(index)]
+    if not options.split and protocols == ["reference"]:
+        print(
+            "note: no speaker-disjoint split (it needs a speaker for every sample, three or more); "
+            "the reference protocol puts 40 % into train"
+            if index.manifest.kind == "audio"
+            else "note: no split of its own; the reference protocol puts 40 % into train"
+        )
     try:
-        for protocol in options.split or [usual_protocol(index)]:
+        for protocol in protocols:
             for split in make_splits(index, protocol, seed=0, folds=1, name=None):
                 save(index, split, options.allow_empty_class)
     except InputError as error:
         raise InputError(
-            f"{error} (the shards in {options.out} are complete: `sokhan split`)"
+            f"{error} (the shards in {options.out} are complete; try `sokhan split {options.out} reference`)"
         ) from None
     return 0
 

@@ -41,7 +41,7 @@ def train(
     """
     recipes = [load_recipe(name, overrides) for name in names]
     for recipe in recipes:
-        check(recipe, ranks, count_gpus())
+        check(recipe, ranks, count_gpus(), overwrite)
     arguments = ["--config", *names, *(["--overwrite"] if overwrite else []), *overrides]
     environment = {**os.environ, "SOKHAN_COMMAND": command}
     # Their start messages are about compilers and devices that are not used.
@@ -53,7 +53,7 @@ def train(
     return code
 
 
-def check(recipe: AnyRecipe, ranks: int, gpus: int) -> None:
+def check(recipe: AnyRecipe, ranks: int, gpus: int, overwrite: bool) -> None:
     """Raise InputError for what a training would stumble over in its first second.
 
     ``gpus`` are those of the machine that is to train; 0: none, or not known.
@@ -71,6 +71,12 @@ def check(recipe: AnyRecipe, ranks: int, gpus: int) -> None:
     index = open_index(recipe.data.shards)
     check_kind(recipe, index.manifest.kind)
     load_split(index, recipe.data.split)
+    folder = run_folder(recipe)
+    if (folder / "summary.json").is_file() and not overwrite:
+        raise InputError(
+            f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
+            "with --overwrite or another --output.name"
+        )
 
 
 def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:

@@ -71,7 +71,7 @@ def submit(
 
     recipe = load_recipe(name, overrides)
     check_size(size)
-    check(recipe, size.nodes * size.tasks_per_node, gpus=0)
+    check(recipe, size.nodes * size.tasks_per_node, 0, overwrite)
     logs = run_folder(recipe).parent / f"{run_folder(recipe).name}.jobs"
     executor = submitit.AutoExecutor(logs, cluster=None if cluster == "auto" else cluster)
     executor.update_parameters(

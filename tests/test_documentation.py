@@ -126,7 +126,7 @@ def run_block(block: Block, start: Callable[[Training, list[str]], None]) -> Non
         training = parse(words)
         if training is not None:
             for name in training.recipes:
-                check(load_recipe(name, training.overrides), training.ranks, gpus=0)
+                check(load_recipe(name, training.overrides), training.ranks, gpus=0, overwrite=True)
             start(training, words)
         elif words[0] == "sokhan":
             assert main(words[1:]) == 0, where

@@ -19,6 +19,10 @@ LAST_WORDS = 2.0
 """Seconds that a failed rank stays, so that others learn that the error has been told."""
 
 
+# Idle OpenMP threads must sleep, not spin: on shared cores spinning costs many times the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def main() -> int:
     """Exit code 0: trained; 1: training failed; 2: the user's input is wrong."""
     parser = argparse.ArgumentParser(

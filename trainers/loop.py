@@ -8,7 +8,8 @@ device in the loop.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ class StepResult:
     sums: HostCopy
     """Loss and correct predictions, summed over this rank's items."""
     batches: list[Batch]
+    seconds: float = 0.0
+    """From its start to the next one's, reading and exchange included."""
 
 
 class HostCopy:
@@ -115,13 +118,14 @@ def _run_epoch(
     upcoming = next(batches, None)
     items = _exchange(data, upcoming, None, progress)
     while upcoming is not None:
+        began = time.perf_counter()
         rate = learning_rate(optim, step, total)
         result = train_step(engine, data, upcoming, epoch, step, rate, items)
         step += 1
         upcoming = next(batches, None) if step < total else None
         # The device is busy with `result`; what the word tells of is the step before.
         items = _exchange(data, upcoming, pending, progress)
-        pending = result
+        pending = replace(result, seconds=time.perf_counter() - began)
     _exchange(data, None, pending, progress)
     progress.finish_epoch(step)
     return step
@@ -168,7 +172,7 @@ def _exchange(
         return items
     if not np.isfinite(loss):
         _stop_at_non_finite(data, finished)
-    totals = StepTotals(loss, correct, valid, padded)
+    totals = StepTotals(loss, correct, valid, padded, finished.seconds)
     progress.report(finished.epoch, finished.step, finished.rate, finished.items, totals)
     return items
 

@@ -21,6 +21,8 @@ class StepTotals:
     valid: float
     """Audio seconds or tokens."""
     padded: float
+    seconds: float
+    """On this rank."""
 
 
 class Progress:
@@ -32,16 +34,14 @@ class Progress:
         self._main = main
         self._epoch = 0
         self._sums = [0.0, 0.0, 0.0]
-        self._valid = 0.0
-        self._since = time.perf_counter()
-        self._said = self._since
+        self._valid = self._seconds = 0.0
+        self._said = time.perf_counter()
 
     def start_epoch(self, epoch: int) -> None:
-        """Reset the epoch's sums and the clock, which must not count the evaluation before."""
+        """Reset the epoch's sums."""
         self._epoch = epoch
         self._sums = [0.0, 0.0, 0.0]
-        self._valid = 0.0
-        self._since = time.perf_counter()
+        self._valid = self._seconds = 0.0
 
     def report(self, epoch: int, step: int, rate: float, items: float, totals: StepTotals) -> None:
         """A global step is done."""
@@ -49,6 +49,7 @@ class Progress:
             a + b for a, b in zip(self._sums, (totals.loss, totals.correct, items), strict=True)
         ]
         self._valid += totals.valid
+        self._seconds += totals.seconds
         if step % self._every and step != self._total:
             return
         loss = totals.loss / items
@@ -57,13 +58,13 @@ class Progress:
             {"kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": rate, "items": int(items),
              "padding": round(padding, 6)}
         )  # fmt: skip
-        now = time.perf_counter()
-        per_second = self._valid / max(now - self._since, 1e-9)
+        per_second = self._valid / max(self._seconds, 1e-9)
         self._tracker.performance(
-            {"step": step, "seconds": now - self._since, "rate": per_second, "unit": f"{self._unit}/s",
+            {"step": step, "seconds": self._seconds, "rate": per_second, "unit": f"{self._unit}/s",
              "peak_memory_bytes": peak_memory()}
         )  # fmt: skip
-        self._since, self._valid = now, 0.0
+        self._valid = self._seconds = 0.0
+        now = time.perf_counter()
         if self._main and now - self._said > 5:
             self._said = now
             print(

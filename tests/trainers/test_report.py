@@ -274,3 +274,12 @@ def test_long_curves_are_averaged() -> None:
     assert x.tolist() == [50.5 + 100 * n for n in range(10)]
     assert y.tolist() == [49.5 + 100 * n for n in range(10)]
     assert thinned([1, 2], [0.5, 0.25])[1].tolist() == [0.5, 0.25]
+
+
+def test_a_cut_down_corpus_is_not_put_beside_the_reference(tmp_path: Path) -> None:
+    run = build_run(tmp_path)
+    data = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    data["counts"]["test"]["e"] -= 100
+    (run / "data.json").write_text(json.dumps(data), encoding="utf-8")
+    report = write_report([run])
+    assert "test part of 1464 samples, not 1564" in report.markdown.read_text(encoding="utf-8")

@@ -78,6 +78,10 @@ HUBERT_NOTES = (
 )
 
 
+TEST_SAMPLES = {"farstail": 1564, "shemo": 600}
+"""Samples of the reference's test parts."""
+
+
 def why_not_comparable(run: Run) -> str:
     """Empty where a run's test part is the reference's; else the reason, in a few words."""
     corpus, split = ("farstail", "official") if run.task == "nli" else ("shemo", "reference")
@@ -87,6 +91,9 @@ def why_not_comparable(run: Run) -> str:
         return f"corpus {run.data['corpus']}"
     if run.data["split"] != split:
         return f"split {run.data['split']}"
+    samples = sum(run.data["counts"]["test"].values())
+    if samples != TEST_SAMPLES[corpus]:
+        return f"test part of {samples} samples, not {TEST_SAMPLES[corpus]}"
     return ""
 
 
