@@ -119,7 +119,7 @@ def test_speaker_splits_need_speakers(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sample 'k2' has no speaker, so no speaker split"):
         speaker_splits(unknown)
     few = tiny_index(tmp_path / "b", keys, labels, ["s1", "s1", "s2", "s2"] * 2)
-    with pytest.raises(InputError, match="2 speakers are too few for 3 disjoint parts"):
+    with pytest.raises(InputError, match="2 speaker\(s\) are too few for 3 disjoint parts"):
         speaker_splits(few)
     three = tiny_index(
         tmp_path / "c", keys, labels, ["s1", "s1", "s2", "s2", "s3", "s3"] + ["s1"] * 2
