@@ -127,7 +127,7 @@ def test_speaker_splits_need_speakers(tmp_path: Path) -> None:
     apart = speaker_splits(three)[0]
     assert set(speaker_overlap(three, apart).values()) == {0}
     assert sorted(len(apart.rows(part)) for part in apart.names) == [2, 2, 4]
-    with pytest.raises(InputError, match="3 speakers are too few for 5 disjoint parts"):
+    with pytest.raises(InputError, match="3 speaker\(s\) are too few for 5 disjoint parts"):
         speaker_splits(three, folds=5)
     with pytest.raises(InputError, match="--folds 2: use 1 .* or at least 3"):
         speaker_splits(three, folds=2)
