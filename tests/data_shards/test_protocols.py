@@ -119,7 +119,7 @@ def test_speaker_splits_need_speakers(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sample 'k2' has no speaker, so no speaker split"):
         speaker_splits(unknown)
     few = tiny_index(tmp_path / "b", keys, labels, ["s1", "s1", "s2", "s2"] * 2)
-    with pytest.raises(InputError, match="2 speaker\(s\) are too few for 3 disjoint parts"):
+    with pytest.raises(InputError, match=r"2 speaker\(s\) are too few for 3 disjoint parts"):
         speaker_splits(few)
     three = tiny_index(
         tmp_path / "c", keys, labels, ["s1", "s1", "s2", "s2", "s3", "s3"] + ["s1"] * 2
@@ -127,7 +127,7 @@ def test_speaker_splits_need_speakers(tmp_path: Path) -> None:
     apart = speaker_splits(three)[0]
     assert set(speaker_overlap(three, apart).values()) == {0}
     assert sorted(len(apart.rows(part)) for part in apart.names) == [2, 2, 4]
-    with pytest.raises(InputError, match="3 speaker\(s\) are too few for 5 disjoint parts"):
+    with pytest.raises(InputError, match=r"3 speaker\(s\) are too few for 5 disjoint parts"):
         speaker_splits(three, folds=5)
     with pytest.raises(InputError, match="--folds 2: use 1 .* or at least 3"):
         speaker_splits(three, folds=2)
