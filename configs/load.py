@@ -25,6 +25,8 @@ from configs.schema import EmotionRecipe, NliRecipe
 
 AnyRecipe = EmotionRecipe | NliRecipe
 FOLDER = Path(__file__).parent
+SUMMARY = "summary.json"
+"""A run directory's last file: with it the run is finished."""
 # What the commands themselves take beside a recipe's fields: only to suggest the nearest.
 _COMMAND_OPTIONS = ("ranks", "overwrite", "print_config", "cluster", "wait", "slurm.nodes",
                     "slurm.tasks_per_node", "slurm.partition", "slurm.minutes",
@@ -109,6 +111,17 @@ def run_folder(recipe: AnyRecipe) -> Path:
     unique = hashlib.sha256(f"{signature(recipe)} {recipe.data.shards}".encode()).hexdigest()
     name = recipe.output.name or f"seed{recipe.seed}-{unique[:8]}"
     return Path(recipe.output.folder) / recipe.recipe / name
+
+
+def free_run_folder(recipe: AnyRecipe, overwrite: bool) -> Path:
+    """The run directory. Raises InputError if it holds a finished run, unless ``overwrite``."""
+    folder = run_folder(recipe)
+    if (folder / SUMMARY).is_file() and not overwrite:
+        raise InputError(
+            f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
+            "with --overwrite or another --output.name"
+        )
+    return folder
 
 
 def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
 from configs.lifetime import end_with_parent
-from configs.load import AnyRecipe, load_recipe, run_folder
+from configs.load import AnyRecipe, free_run_folder, load_recipe, run_folder
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
@@ -71,12 +71,7 @@ def check(recipe: AnyRecipe, ranks: int, gpus: int, overwrite: bool) -> None:
     index = open_index(recipe.data.shards)
     check_kind(recipe, index.manifest.kind)
     load_split(index, recipe.data.split)
-    folder = run_folder(recipe)
-    if (folder / "summary.json").is_file() and not overwrite:
-        raise InputError(
-            f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
-            "with --overwrite or another --output.name"
-        )
+    free_run_folder(recipe, overwrite)
 
 
 def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 
 from configs.errors import InputError
-from configs.load import AnyRecipe, run_folder, signature, to_yaml
+from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
 
 log = logging.getLogger("sokhan")
 
-SUMMARY = "summary.json"
 LOCK = "lock"
 
 
@@ -53,12 +52,7 @@ class RunLock:
 def open_run_folder(recipe: AnyRecipe, command: str, overwrite: bool) -> tuple[Path, RunLock]:
     """Make an empty run directory and hold it. An unfinished run of the same name starts over; a
     finished one is kept: InputError unless ``overwrite``."""
-    folder = run_folder(recipe)
-    if (folder / SUMMARY).is_file() and not overwrite:
-        raise InputError(
-            f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
-            "with --overwrite or another --output.name"
-        )
+    folder = free_run_folder(recipe, overwrite)
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: not a run directory; choose another --output.name")
     try:

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
-from configs.load import AnyRecipe, run_folder
+from configs.load import SUMMARY, AnyRecipe, run_folder
 from configs.schema import EmotionRecipe
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import PARTS, Split, load_split
@@ -26,7 +27,6 @@ from trainers.emotion import EmotionTask
 from trainers.engine import Engine
 from trainers.evaluate import predict, write_predictions
 from trainers.folder import (
-    SUMMARY,
     RunLock,
     command_line,
     describe_environment,
@@ -63,8 +63,9 @@ def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
             shutil.copytree(scratch / "tokenizer", folder / "tokenizer")
     tracker: Tracker = NoTracker()
     if world.main:
-        describe_run(folder, data, report)
-        tracker = FileTracker(folder, open_wandb(recipe, folder, data.describe()))
+        about = data.describe()
+        describe_run(folder, world.size, about, report)
+        tracker = FileTracker(folder, open_wandb(recipe, folder, about))
         print(f"{recipe.recipe}: {world.size} rank(s), {folder}\n  {report.describe()}", flush=True)
     summary = fit(engine, data, tracker, folder)
     finish(engine, data, tracker, folder, summary, started)
@@ -121,10 +122,10 @@ def open_on_all(recipe: AnyRecipe, world: World, overwrite: bool) -> tuple[Path,
     return folder, opened[0][1] if opened else None
 
 
-def describe_run(folder: Path, data: RunData, report: ParameterReport) -> None:
+def describe_run(folder: Path, ranks: int, about: dict[str, Any], report: ParameterReport) -> None:
     """The files that say what is about to be trained on what."""
-    write_json(folder / "environment.json", describe_environment(data.world.size))
-    write_json(folder / "data.json", data.describe())
+    write_json(folder / "environment.json", describe_environment(ranks))
+    write_json(folder / "data.json", about)
     parameters = {
         "trainable": report.trainable_count,
         "frozen": report.frozen_count,

@@ -11,17 +11,14 @@ import torch
 from torch import Tensor
 
 from configs.load import load_recipe
-from configs.schema import EmotionRecipe
 from data_shards.index import open_index
 from data_shards.splits import load_split
 from trainers.data import RunData
-from trainers.emotion import EmotionTask
 from trainers.engine import Engine
 from trainers.evaluate import predict
 from trainers.loop import train_step
-from trainers.nli import NliTask
 from trainers.optim import learning_rate
-from trainers.task import Task
+from trainers.run import open_task
 from trainers.world import World
 
 
@@ -31,11 +28,7 @@ def open_data(world: World, name: str, overrides: list[str]) -> RunData:
     index = open_index(recipe.data.shards)
     split = load_split(index, recipe.data.split)
     folder = Path(world.gather(tempfile.mkdtemp() if world.main else "")[0])
-    task: Task = (
-        EmotionTask(recipe, index)
-        if isinstance(recipe, EmotionRecipe)
-        else NliTask(recipe, index, split, folder, world)
-    )
+    task = open_task(recipe, index, split, folder, world)
     return RunData(recipe, index, split, task, world)
 
 

@@ -51,7 +51,7 @@ class MaskedGroupNorm(nn.GroupNorm):
         # not: DeepSpeed's ZeRO 2 reduces gradients in the order of their arrival, and would add
         # one rank's weights to another's biases.
         ones, zeros = torch.ones_like(self.weight), torch.zeros_like(self.bias)
-        plain = self._norm(x, valid_frames, ones.detach(), zeros.detach())
+        plain = self._norm(x, valid_frames, ones, zeros)
         return torch.addcmul(self.bias[:, None], plain, self.weight[:, None])
 
     def _norm(self, x: Tensor, valid_frames: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
