@@ -22,6 +22,8 @@ def check_recipe(recipe: Recipe) -> None:
             "loop.log_every": recipe.loop.log_every,
             "loop.max_steps": recipe.loop.max_steps,
             "evaluation.patience": recipe.evaluation.patience,
+            "checkpoint.every_steps": recipe.checkpoint.every_steps,
+            "checkpoint.keep": recipe.checkpoint.keep,
         },
     )
     _at_least(
@@ -34,8 +36,10 @@ def check_recipe(recipe: Recipe) -> None:
             "optim.lr": recipe.optim.lr,
             "optim.weight_decay": recipe.optim.weight_decay,
             "optim.clip": recipe.optim.clip,
+            "checkpoint.every_minutes": recipe.checkpoint.every_minutes,
         },
     )
+    _at_least(0.01, {"engine.timeout_minutes": recipe.engine.timeout_minutes})
     _share({"optim.warmup": recipe.optim.warmup})
     _share({f"optim.betas[{n}]": beta for n, beta in enumerate(recipe.optim.betas)})
     _at_least(0, {"optim.eps": recipe.optim.eps, "batching.budget": recipe.batching.budget})
@@ -97,9 +101,10 @@ def check_kind(recipe: Recipe, kind: str) -> None:
 
 
 def zero_stage(engine: EngineConfig) -> int:
-    """The stage that DeepSpeed is given: at ZeRO 0 it would keep no fp32 weights beside bf16 ones,
-    and updates below bf16's 8 bits would be rounded away, so bf16 takes at least stage 1."""
-    return max(engine.zero, 1) if engine.precision == "bf16" else engine.zero
+    """The stage that DeepSpeed is given: at least 1 for bf16 and fp16. At ZeRO 0 it would keep no
+    fp32 weights beside bf16 ones, and updates below bf16's 8 bits would be rounded away; fp16's
+    would be where a checkpoint cannot get at them."""
+    return max(engine.zero, 1) if engine.precision in ("bf16", "fp16") else engine.zero
 
 
 def _check_hubert(recipe: EmotionRecipe) -> None:

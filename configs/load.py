@@ -28,12 +28,13 @@ FOLDER = Path(__file__).parent
 SUMMARY = "summary.json"
 """A run directory's last file: with it the run is finished."""
 # What the commands themselves take beside a recipe's fields: only to suggest the nearest.
-_COMMAND_OPTIONS = ("ranks", "overwrite", "print_config", "cluster", "wait", "slurm.nodes",
-                    "slurm.tasks_per_node", "slurm.partition", "slurm.minutes",
+_COMMAND_OPTIONS = ("ranks", "overwrite", "resume", "force", "print_config", "cluster", "wait",
+                    "slurm.nodes", "slurm.tasks_per_node", "slurm.partition", "slurm.minutes",
                     "slurm.cpus_per_task", "slurm.gpus_per_task")  # fmt: skip
 
 _SITE = ("data.shards", "data.workers", "engine.zero", "engine.activation_checkpointing",
-         "tracking", "output", "recipe", "loop.log_every")  # fmt: skip
+         "engine.timeout_minutes", "checkpoint", "tracking", "output", "recipe",
+         "loop.log_every")  # fmt: skip
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
@@ -98,10 +99,14 @@ def to_yaml(recipe: AnyRecipe) -> str:
 
 
 def signature(recipe: AnyRecipe) -> str:
-    """16 hex digits over everything that can change the result: not ranks, paths or tracking."""
-    flat = {key: value for key, value in flatten(to_dict(recipe)).items() if not _is_site(key)}
-    text = json.dumps(flat, sort_keys=True, ensure_ascii=False)
+    """16 hex digits over ``settings_that_matter``."""
+    text = json.dumps(settings_that_matter(recipe), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def settings_that_matter(recipe: AnyRecipe) -> dict[str, Any]:
+    """Key -> value of everything that can change the result: not ranks, paths or tracking."""
+    return {key: value for key, value in flatten(to_dict(recipe)).items() if not _is_site(key)}
 
 
 def run_folder(recipe: AnyRecipe) -> Path:

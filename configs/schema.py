@@ -125,6 +125,26 @@ class EngineConfig:
     """bf16 and fp16 cast the whole model, bf16_autocast keeps fp32 weights; fp16 needs a GPU."""
     activation_checkpointing: bool = False
     """(site) Recompute activations in the backward pass: less memory, about a third more time."""
+    timeout_minutes: float = 30.0
+    """(site) A rank that does not answer the others for this long ends the run, which names it."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """(site) When a training saves all that it needs to go on, and what is kept. It also saves after
+    each validation, and when a signal stops it."""
+
+    every_steps: int | None = None
+    """Save every so many global steps; null: at the other occasions only."""
+    every_minutes: float | None = 15.0
+    """Save when the last checkpoint is this old; null: at the other occasions only."""
+    keep: int = 2
+    """Newest checkpoints that are kept, besides the one with the best weights."""
+    optimizer: Literal["unfinished", "newest", "always"] = "unfinished"
+    """Which checkpoints keep the optimizer's state, two thirds of their size: all of an unfinished
+    run; the newest of an unfinished run; also those of a finished run."""
+    damaged: Literal["previous", "refuse"] = "previous"
+    """When the newest checkpoint is damaged: go on from the one before, or refuse."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +251,7 @@ class Recipe:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import InputError
+from configs.lifetime import signals_blocked
 from configs.schema import AugmentConfig
 from data_shards.augment import apply_change, draw_change, pitched_key
 from data_shards.index import ShardIndex, key_order, open_index
@@ -208,6 +210,7 @@ def open_loader(
     context = multiprocessing.get_context("forkserver") if workers else None
     if context is not None:
         context.set_forkserver_preload([type(dataset.collate).__module__])
+        _start_fork_server()
     loader: Any = DataLoader(
         _Caught(dataset),  # type: ignore[arg-type]
         sampler=requests,  # type: ignore[arg-type]
@@ -218,6 +221,16 @@ def open_loader(
         prefetch_factor=4 if workers else None,
     )
     return _raising(iter(loader))
+
+
+def _start_fork_server() -> None:
+    """Start it, and so all workers, such that a signal to every process of a job leaves them at work
+    until this process has saved. They end with it: the server reads the end of a pipe, then each
+    worker sees that the server is gone."""
+    with signals_blocked():
+        resource_tracker.ensure_running()
+    with signals_blocked():  # once more: starting the tracker lifts the block of some signals
+        forkserver.ensure_running()
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Any]:

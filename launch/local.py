@@ -1,7 +1,8 @@
-"""Start the ranks of a training on this machine, through DeepSpeed's launcher, and see them end.
+"""Train on this machine: check what can be checked, start the ranks, see that all have finished.
 
-DeepSpeed's launcher can report success while ranks have died, so a run counts as done only when
-every rank has left its own marker.
+Exit codes: 0 every rank has trained and left its marker; 1 training failed; 2 the input is wrong; 75
+(EX_TEMPFAIL) stopped by a signal after saving: start again to go on; 128+n when signal n has ended
+everything at once. launch/supervise.py sees the ranks through.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
-from configs.lifetime import end_with_parent
 from configs.load import AnyRecipe, free_run_folder, load_recipe, run_folder
+from configs.rank_status import FAILED, TRAINED
+from launch.supervise import run_ranks
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
@@ -33,27 +34,25 @@ def count_gpus() -> int:
 
 
 def train(
-    names: Sequence[str], overrides: Sequence[str], *, ranks: int, overwrite: bool, command: str
+    names: Sequence[str], overrides: Sequence[str], *, ranks: int, beginning: Beginning, command: str
 ) -> int:
-    """Train recipes one after the other on ``ranks`` processes; returns the exit code.
+    """Train recipes one after the other on ``ranks`` processes; returns the exit code (see above).
 
     Everything that can be checked without torch is checked here, before any process starts.
     """
     recipes = [load_recipe(name, overrides) for name in names]
     for recipe in recipes:
-        check(recipe, ranks, count_gpus(), overwrite)
-    arguments = ["--config", *names, *(["--overwrite"] if overwrite else []), *overrides]
+        check(recipe, ranks, count_gpus(), beginning)
+    arguments = ["--config", *names, *beginning.flags(), *overrides]
     environment = {**os.environ, "SOKHAN_COMMAND": command}
     # Their start messages are about compilers and devices that are not used.
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment.setdefault("DS_ACCELERATOR", "cuda" if count_gpus() else "cpu")
-    code = _wait(rank_command(ranks, arguments), environment)
-    if code == 0:
-        return _check_markers(recipes, ranks)
-    return code
+    code = run_ranks(rank_command(ranks, arguments), environment, ranks)
+    return _check_markers(recipes, ranks) if code == TRAINED else code
 
 
-def check(recipe: AnyRecipe, ranks: int, gpus: int, overwrite: bool) -> None:
+def check(recipe: AnyRecipe, ranks: int, gpus: int, beginning: Beginning) -> None:
     """Raise InputError for what a training would stumble over in its first second.
 
     ``gpus`` are those of the machine that is to train; 0: none, or not known.
@@ -71,7 +70,7 @@ def check(recipe: AnyRecipe, ranks: int, gpus: int, overwrite: bool) -> None:
     index = open_index(recipe.data.shards)
     check_kind(recipe, index.manifest.kind)
     load_split(index, recipe.data.split)
-    free_run_folder(recipe, overwrite)
+    free_run_folder(recipe, beginning.overwrite)
 
 
 def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
@@ -93,47 +92,14 @@ def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
     return [*launcher, "--module", "trainers", *arguments]
 
 
-def _wait(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run a process group to its end; none of it outlives an interruption or a failure."""
-    environment["SOKHAN_END_WITH_PARENT"] = "1"
-    process = subprocess.Popen(
-        command, env=environment, start_new_session=True, preexec_fn=end_with_parent
-    )
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
-    try:
-        code = process.wait()
-        return code if code >= 0 else 128 - code
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _end_group(process)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt("terminated")
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
-
-
 def _check_markers(recipes: Sequence[AnyRecipe], ranks: int) -> int:
     for recipe in recipes:
         folder = run_folder(recipe) / "ranks"
         missing = [rank for rank in range(ranks) if not (folder / f"{rank}.done").is_file()]
         if missing:
             print(f"error: {recipe.recipe}: rank(s) {missing} did not finish", file=sys.stderr)
-            return 1
-    return 0
+            return FAILED
+    return TRAINED
 
 
 def _free_port() -> int:

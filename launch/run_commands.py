@@ -9,22 +9,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from configs.beginning import add_options, read_options
+
 
 def add_commands(commands: Any) -> None:
     """Add the commands to the ``sokhan`` parser."""
     train = commands.add_parser(
         "train",
         help="train one or more recipes on this machine",
-        usage="sokhan train RECIPE... [--ranks N] [--overwrite] [--FIELD VALUE]...",
+        usage="sokhan train RECIPE... [--ranks N] [--resume auto|never|PATH] [--overwrite] [--FIELD VALUE]...",
         description="RECIPE is a YAML file or the name of a shipped one. Any field of it can "
         "be set: --optim.lr 3e-5 --engine.zero 2. "
         "`--print_config` shows all fields and where they stand.",
         allow_abbrev=False,
     )
     train.add_argument("--ranks", type=int, help="processes (default: one a GPU, else one)")
-    train.add_argument(
-        "--overwrite", action="store_true", help="replace a finished run of the same name"
-    )
+    add_options(train)
     train.add_argument(
         "--print_config", action="store_true", help="print the whole recipe and stop"
     )
@@ -52,9 +52,7 @@ def add_commands(commands: Any) -> None:
         default="auto",
         help="auto: SLURM where there is one, else processes of this machine",
     )
-    submit.add_argument(
-        "--overwrite", action="store_true", help="replace a finished run of the same name"
-    )
+    add_options(submit)
     submit.add_argument("--wait", action="store_true", help="return when the job has ended")
     submit.set_defaults(run=run_submit)
 
@@ -103,7 +101,8 @@ def run_train(options: argparse.Namespace) -> int:
         print("---\n".join(to_yaml(load_recipe(name, overrides)) for name in names), end="")
         return 0
     ranks = options.ranks if options.ranks is not None else max(1, count_gpus())
-    return train(names, overrides, ranks=ranks, overwrite=options.overwrite, command=_typed())
+    beginning = read_options(options, names)
+    return train(names, overrides, ranks=ranks, beginning=beginning, command=_typed())
 
 
 def run_submit(options: argparse.Namespace) -> int:
@@ -119,7 +118,7 @@ def run_submit(options: argparse.Namespace) -> int:
     )  # fmt: skip
     return submit(
         options.recipes[0], options.overrides, size, options.cluster, wait=options.wait,
-        overwrite=options.overwrite, command=_typed(),
+        beginning=read_options(options, options.recipes), command=_typed(),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from configs.beginning import Beginning
 from configs.errors import InputError
 from configs.load import load_recipe, run_folder
 from launch.local import check
@@ -63,7 +64,7 @@ def submit(
     cluster: Cluster,
     *,
     wait: bool,
-    overwrite: bool,
+    beginning: Beginning,
     command: str,
 ) -> int:
     """Submit one recipe; returns the exit code. Prints job id, run directory and logs."""
@@ -71,7 +72,7 @@ def submit(
 
     recipe = load_recipe(name, overrides)
     check_size(size)
-    check(recipe, size.nodes * size.tasks_per_node, 0, overwrite)
+    check(recipe, size.nodes * size.tasks_per_node, 0, beginning)
     logs = run_folder(recipe).parent / f"{run_folder(recipe).name}.jobs"
     executor = submitit.AutoExecutor(logs, cluster=None if cluster == "auto" else cluster)
     executor.update_parameters(
@@ -86,8 +87,7 @@ def submit(
         # srun takes cpus-per-task from the batch job no longer (SLURM 22.05).
         slurm_srun_args=[f"--cpus-per-task={size.cpus_per_task}", "--kill-on-bad-exit=1"],
     )
-    flags = ["--overwrite"] if overwrite else []
-    job = executor.submit(RankJob(("--config", name, *flags, *overrides), command))
+    job = executor.submit(RankJob(("--config", name, *beginning.flags(), *overrides), command))
     print(f"job {job.job_id} ({executor.cluster})\nrun directory: {run_folder(recipe)}")
     print(f"logs: {Path(job.paths.stdout)}", flush=True)
     if not wait:

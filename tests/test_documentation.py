@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.beginning import Beginning
 from configs.load import AnyRecipe, load_recipe, shipped_recipes
 from configs.schema import NliRecipe
 from launch.cli import build_parser, main
@@ -126,7 +127,12 @@ def run_block(block: Block, start: Callable[[Training, list[str]], None]) -> Non
         training = parse(words)
         if training is not None:
             for name in training.recipes:
-                check(load_recipe(name, training.overrides), training.ranks, gpus=0, overwrite=True)
+                check(
+                    load_recipe(name, training.overrides),
+                    training.ranks,
+                    gpus=0,
+                    beginning=Beginning(overwrite=True),
+                )
             start(training, words)
         elif words[0] == "sokhan":
             assert main(words[1:]) == 0, where

@@ -132,6 +132,12 @@ class RunData:
         loader = open_loader(dataset, requests, workers, pin=world.device.type == "cuda")
         return _grouped(loader, requests.per_rank)
 
+    def digests(self) -> dict[str, str]:
+        """Of the corpus and of what is evaluated: a run can go on only with the same."""
+        parts = ("validation", "test")
+        plans = {part: self.evaluation_plan(part).digest() for part in parts}
+        return {"corpus": self.index.manifest.digest, **plans}
+
     def describe(self) -> dict[str, Any]:
         """What ``data.json`` says."""
         counts = {}

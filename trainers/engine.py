@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,33 @@ from configs.check import zero_stage
 from configs.errors import InputError
 from configs.schema import EngineConfig, OptimConfig
 from trainers.optim import build_optimizer
+from trainers.sharding import (
+    Piece,
+    buffer_pieces,
+    count_updates,
+    frozen_pieces,
+    make_moments,
+    share,
+    trained_pieces,
+)
 from trainers.world import World
+
+_LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+
+
+class SavedTensors(Protocol):
+    """What an engine loads from; a checkpoint is one."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Whole parameters and buffers by name."""
+
+    def part(self, kind: str, name: str, start: int, elements: int) -> Tensor:
+        """(elements,) of a flattened tensor."""
+
+
+class LossScaleTooSmall(RuntimeError):
+    """fp16 gradients overflow at any scale."""
 
 
 class Engine:
@@ -49,6 +76,10 @@ class Engine:
             dist_init_required=False,
         )
         self.module: nn.Module = self._engine.module
+        self._fp16 = engine.precision == "fp16"
+        self.gradient_norm: float | Tensor = 0.0
+        """Of the last update; not finite, or below 0, where the gradient was not finite. An fp16
+        step that its scaler skipped counts as 0."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The model's output. ZeRO 3 gathers weights here, so all ranks must call it equally often."""
@@ -62,32 +93,69 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         """Add one micro-batch's gradient; the last one of a global step updates the weights."""
         self._engine.backward(loss)
-        self._engine.step()
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()
+            return
+        if self.zero == 0:
+            gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+            self.gradient_norm = nn.utils.get_total_norm(gradients)
+        self._update()
+        if self.zero > 0:
+            skipped = self._fp16 and self._optimizer.overflow
+            self.gradient_norm = 0.0 if skipped else self._engine.get_global_grad_norm()
+
+    def _update(self) -> None:
+        try:
+            self._engine.step()
+        except Exception as error:  # DeepSpeed raises no class of its own here
+            if "loss scale already at minimum" not in str(error):
+                raise
+            raise LossScaleTooSmall("fp16 gradients overflow even at the smallest scale") from None
 
     def set_learning_rate(self, rate: float) -> None:
         """For the next update."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
-    def weights(self) -> dict[str, Tensor] | None:
-        """Every parameter and buffer on the CPU, whole, by name: on rank 0; None elsewhere.
+    def pieces(self) -> list[Piece]:
+        """This rank's share of everything that a checkpoint holds; all ranks' together are the whole.
+        Views, not copies; not a collective call.
 
-        Under bf16 the trained parameters are the optimizer's fp32 ones, as under fp16 above ZeRO 0.
+        Under bf16 and fp16 the trained weights are the optimizer's fp32 ones.
         """
-        state: dict[str, Tensor] = {}
-        for name, parameter in self.module.named_parameters():
-            value = self._full(parameter)
-            if self.world.main:
-                state[name] = value.detach().to("cpu", copy=True)
-        if not self.world.main:
-            return None
-        parameters = set(state)
-        for name, buffer in self.module.state_dict().items():
-            if name not in parameters:
-                state[name] = buffer.detach().to("cpu", copy=True)
-        return state
+        rank, ranks = self.world.rank, self.world.size
+        trained = trained_pieces(self.module, self._optimizer, self.zero)
+        frozen = frozen_pieces(self.module, self.zero)
+        buffers = buffer_pieces(self.module)
+        if self.zero == 0:
+            return share([*trained, *frozen, *buffers], rank, ranks)
+        if self.zero < 3:
+            return [*trained, *share([*frozen, *buffers], rank, ranks)]
+        return [*trained, *frozen, *share(buffers, rank, ranks)]
 
-    def load_weights(self, state: dict[str, Tensor]) -> None:
+    def counters(self) -> dict[str, Any]:
+        """The numbers of the optimizer's state."""
+        counters: dict[str, Any] = {"updates": count_updates(self._optimizer, self.zero)}
+        if self._fp16:
+            scaler = self._optimizer.loss_scaler
+            counters["loss_scale"] = {
+                key: getattr(scaler, key) for key in _LOSS_SCALE if hasattr(scaler, key)
+            }
+        return counters
+
+    def load(self, saved: SavedTensors, counters: dict[str, Any]) -> None:
+        """Become what was saved, at whatever ZeRO stage and on however many ranks that was."""
+        self.load_weights(saved.weights)
+        if counters["updates"]:
+            make_moments(self._optimizer, self.zero, counters["updates"])
+        for piece in trained_pieces(self.module, self._optimizer, self.zero):
+            part = saved.part(piece.kind, piece.name, piece.start, len(piece.tensor))
+            piece.tensor.copy_(part)
+        for key, value in counters.get("loss_scale", {}).items():
+            if self._fp16:
+                setattr(self._optimizer.loss_scaler, key, value)
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set every parameter and buffer. The optimizer's fp32 copies follow the parameters, in
         their precision; its moments stay."""
         with torch.no_grad():
@@ -101,16 +169,6 @@ class Engine:
         if self.zero > 0:
             self._optimizer.refresh_fp32_params()
 
-    def _full(self, parameter: nn.Parameter) -> Tensor:
-        if parameter.requires_grad and self.zero > 0:
-            from deepspeed.utils import safe_get_full_fp32_param
-
-            master: Tensor | None = safe_get_full_fp32_param(parameter)
-            if master is not None:
-                return master
-        with self._gathered(parameter, modify=False):
-            return parameter.detach().float().clone()
-
     def _gathered(self, parameter: nn.Parameter, modify: bool) -> Any:
         gathered = self._deepspeed.zero.GatheredParameters
         return gathered([parameter], modifier_rank=0 if modify else None, enabled=self.zero == 3)
@@ -118,6 +176,14 @@ class Engine:
 
 def deepspeed_config(engine: EngineConfig, optim: OptimConfig, accumulation: int) -> dict[str, Any]:
     """Our settings in DeepSpeed's words. Its batch size is never used: plans make the batches."""
+    autocast: dict[str, Any] = {
+        "enabled": engine.precision == "bf16_autocast",
+        "dtype": "bfloat16",
+    }
+    if engine.zero == 3:
+        # It would send some weights in bf16, but not always: what a step sees would depend on
+        # whether the process has just started, and a resumed run would not be the same.
+        autocast["lower_precision_safe_modules"] = []
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": accumulation,
@@ -127,10 +193,7 @@ def deepspeed_config(engine: EngineConfig, optim: OptimConfig, accumulation: int
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": engine.precision == "bf16", "check_grad_overflow": False},
         "fp16": {"enabled": engine.precision == "fp16"},
-        "torch_autocast": {
-            "enabled": engine.precision == "bf16_autocast",
-            "dtype": "bfloat16",
-        },
+        "torch_autocast": autocast,
         "steps_per_print": 2**31,
         "timers": {"throughput": {"enabled": False, "synchronized": False}},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +32,18 @@ class Predictions:
         return class_metrics(self.truth, self.logits.argmax(1), labels, self.losses)
 
 
-def predict(engine: Engine, data: RunData, part: str) -> Predictions:
-    """Run the model over a part. A collective call; every rank gets the result."""
+def predict(
+    engine: Engine, data: RunData, part: str, watch: Callable[[], None] | None = None
+) -> Predictions:
+    """Run the model over a part. A collective call; every rank gets the result. ``watch`` is called
+    on all ranks before each step, and may end it by raising."""
     plan = data.evaluation_plan(part)
     engine.train(False)
     rows, truth, losses, logits, order = [], [], [], [], []
     with torch.no_grad():
         for step in data.batches(plan, epoch=0):
+            if watch is not None:
+                watch()
             for batch in step:
                 output = data.task.step(engine, batch, data.world.device)
                 if not batch.request.counted:  # its forward pass was for the others' sake

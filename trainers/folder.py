@@ -18,10 +18,13 @@ import torch
 
 from configs.errors import InputError
 from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
+from trainers.checkpoint import writing
+from trainers.tracking import new_run_id
 
 log = logging.getLogger("sokhan")
 
 LOCK = "lock"
+RUN = "run.json"
 
 
 class RunLock:
@@ -49,35 +52,55 @@ class RunLock:
         self._stream.close()
 
 
-def open_run_folder(recipe: AnyRecipe, command: str, overwrite: bool) -> tuple[Path, RunLock]:
-    """Make an empty run directory and hold it. An unfinished run of the same name starts over; a
-    finished one is kept: InputError unless ``overwrite``."""
+def hold_run_folder(recipe: AnyRecipe, overwrite: bool) -> tuple[Path, RunLock]:
+    """Make the run directory if need be and hold it. Raises InputError if it holds a finished run,
+    unless ``overwrite``, if it is no run's, or if another process trains there."""
     folder = free_run_folder(recipe, overwrite)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
-        raise InputError(f"{folder}: not a run directory; choose another --output.name")
-    try:
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+        if [path.name for path in folder.iterdir()] != [LOCK]:
+            raise InputError(f"{folder}: not a run directory; choose another --output.name")
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = RunLock(folder)
-        clear(folder)
+    free_run_folder(recipe, overwrite)  # another process may have finished it just before
+    return folder, lock
+
+
+def describe_start(folder: Path, recipe: AnyRecipe, command: str, start: dict[str, Any]) -> None:
+    """Make the files that each start of a run writes anew, and add ``start`` to ``run.json``."""
+    with writing(folder):
         (folder / "config.yaml").write_text(
             f"# signature: {signature(recipe)}\n{to_yaml(recipe)}", encoding="utf-8"
         )
         (folder / "eval").mkdir()
         (folder / "ranks").mkdir()
         (folder / "command.txt").write_text(command + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
-    return folder, lock
+        run = read_run(folder)
+        write_json(folder / RUN, {**run, "starts": [*run["starts"], start]})
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier run left. What marks the folder as a run's goes last."""
-    leftovers = [path for path in folder.iterdir() if path.name not in (LOCK, "config.yaml")]
-    for path in sorted(leftovers, key=lambda path: path.name != SUMMARY):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def read_run(folder: Path) -> dict[str, Any]:
+    """What belongs to a run for its whole life: its W&B id, and a line for each start."""
+    path = folder / RUN
+    if not path.is_file():
+        return {"wandb_id": new_run_id(), "starts": []}
+    try:
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {"wandb_id": str(run["wandb_id"]), "starts": list(run["starts"])}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: damaged; remove it to give the run a new W&B id") from None
+
+
+def clear(folder: Path, keep: tuple[str, ...] = ()) -> None:
+    """Remove what an earlier start left but for ``keep``. What marks the folder as a run's goes last."""
+    kept = (LOCK, "config.yaml", *keep)
+    leftovers = [path for path in folder.iterdir() if path.name not in kept]
+    with writing(folder):
+        for path in sorted(leftovers, key=lambda path: path.name != SUMMARY):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -1,31 +1,33 @@
-"""The only training loop: epochs of global steps, validation after each, the best weights kept.
+"""The only training loop: epochs of global steps, validation and a checkpoint after each.
 
 Once a global step the ranks exchange one small word while the device works: the items of the step
-to come, and what the last finished step gave. There is no other collective and no waiting for the
-device in the loop.
+to come, what the last finished step gave, whether to stop, how a save comes on. There is no other
+collective and no waiting for the device in the loop, but for a moment at each save.
 """
 
 from __future__ import annotations
 
-import random
+import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
-from trainers.checkpoint import save_weights
+from trainers.checkpoint import tag_of
 from trainers.data import RunData
-from trainers.engine import Engine
+from trainers.engine import Engine, LossScaleTooSmall
 from trainers.evaluate import predict
+from trainers.metrics import SplitMetrics
 from trainers.optim import learning_rate
 from trainers.progress import Progress, StepTotals
+from trainers.saving import Flags, Saver
+from trainers.state import Best, TrainingState
+from trainers.step import StepResult, StepSums, train_step
+from trainers.stopping import Stopped, stop_asked
 from trainers.task import Batch
 from trainers.tracking import Tracker
-
-BEST = Path("checkpoints") / "best"
-_SEED_TAG = 20
 
 
 class TrainingFailed(RuntimeError):
@@ -33,180 +35,228 @@ class TrainingFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best validation so far. Higher is better: a loss is kept with its sign changed."""
-
-    epoch: int = 0
-    step: int = 0
-    value: float = float("-inf")
-
-
-@dataclass(frozen=True)
 class Summary:
     """How a training ended."""
 
+    state: TrainingState
     best: Best
-    epochs: int
-    steps: int
     stopped: str
     """Why: "epochs", "max_steps" or "patience"."""
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """One rank's part of a global step, its sums perhaps still on their way from the device."""
+class Word:
+    """The control word: what each rank says once a step, summed over ranks."""
 
-    epoch: int
-    step: int
-    rate: float
-    items: float
-    """Of the global step."""
-    sums: HostCopy
-    """Loss and correct predictions, summed over this rank's items."""
-    batches: list[Batch]
-    seconds: float = 0.0
-    """From its start to the next one's, reading and exchange included."""
-
-
-class HostCopy:
-    """A small device tensor on its way to the host."""
-
-    def __init__(self, value: torch.Tensor) -> None:
-        self._event: torch.cuda.Event | None = None
-        if value.device.type == "cuda":
-            self._value = torch.empty_like(value, device="cpu", pin_memory=True)
-            self._value.copy_(value, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-        else:
-            self._value = value
-
-    def read(self) -> list[float]:
-        """The numbers, once they have arrived."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._value.tolist()  # type: ignore[no-any-return]
+    items: float = 0.0
+    """Of the step to come."""
+    loss: float = 0.0
+    correct: float = 0.0
+    broken: float = 0.0
+    valid: float = 0.0
+    padded: float = 0.0
+    stop: float = 0.0
+    """A signal has asked this rank to stop."""
+    late: float = 0.0
+    """By rank 0's clock it is time for a checkpoint."""
+    written: float = 0.0
+    failed: float = 0.0
+    committed: float = 0.0
 
 
-def fit(engine: Engine, data: RunData, tracker: Tracker, folder: Path) -> Summary:
-    """Train; afterwards ``folder/checkpoints/best`` holds the weights of the best epoch."""
-    recipe = data.recipe
-    total = data.total_steps()
-    progress = Progress(tracker, recipe.loop.log_every, data.task.unit, total, data.world.main)
-    best, step, epoch, stopped = Best(), 0, 0, "epochs"
-    while step < total:
-        epoch += 1
-        step = _run_epoch(engine, data, progress, epoch, step, total)
-        best = _validate(engine, data, progress, best, epoch, step, folder)
+class Loop:
+    """Trains an engine from a state on. ``run`` returns when training is over; it raises Stopped
+    after a save when a signal asked for it, and TrainingFailed where it cannot go on."""
+
+    def __init__(
+        self, engine: Engine, data: RunData, tracker: Tracker, saver: Saver, about: Mapping[str, Any],
+        state: TrainingState,
+    ) -> None:  # fmt: skip
+        """``about`` goes into every checkpoint: what must be the same when it is loaded."""
+        self.engine, self.data, self.tracker, self.saver = engine, data, tracker, saver
+        self.about, self.state = about, state
+        self.total = data.total_steps()
+        every, unit = data.recipe.loop.log_every, data.task.unit
+        self.progress = Progress(tracker, every, unit, self.total, data.world.main)
+        self.progress.start_epoch(state.epoch, state.sums)
+        self._plan = ""
+        self._saved = tag_of(state.step, state.evaluated)
+        self._began = time.monotonic() - state.seconds
+
+    def run(self) -> Summary:
+        """Train to the end of the recipe."""
+        while not (stopped := self._end()):
+            if self.state.evaluated:
+                epoch = self.state.epoch + 1
+                self.state = replace(self.state, epoch=epoch, steps_in_epoch=0, evaluated=False)
+                self.progress.start_epoch(epoch)
+            self._train_epoch()
+            self._validate()
+        self.saver.wait()
+        self._log_saves()
+        assert self.state.best is not None
+        return Summary(self.state, self.state.best, stopped)
+
+    def seconds(self) -> float:
+        """Spent in all starts of the run, but for what was lost with a crash."""
+        return time.monotonic() - self._began
+
+    def watch(self) -> None:
+        """To be called where there is no step: hear of signals, help a save along. Raises Stopped."""
+        if self._exchange(None, None).stop:
+            raise Stopped(f"step {self.state.step}")
+
+    def _end(self) -> str:
+        """Why training is over, or ""."""
+        state, recipe = self.state, self.data.recipe
+        if not state.evaluated:
+            return ""
         patience = recipe.evaluation.patience
-        if patience is not None and epoch - best.epoch >= patience:
-            stopped = "patience"
-            break
-    if stopped == "epochs" and total < data.planned_steps():
-        stopped = "max_steps"
-    return Summary(best, epoch, step, stopped)
+        if patience is not None and state.best and state.epoch - state.best.epoch >= patience:
+            return "patience"
+        if state.step < self.total:
+            return ""
+        return "max_steps" if self.total < self.data.planned_steps() else "epochs"
 
+    def _train_epoch(self) -> None:
+        """What is left of one pass over the training part, at most to the last step of the run."""
+        data, epoch = self.data, self.state.epoch
+        plan = data.training_plan(epoch)
+        self._plan = plan.digest()
+        batches = data.batches(plan, epoch, self.state.steps_in_epoch)
+        pending: StepResult | None = None
+        upcoming = next(batches, None) if self.state.step < self.total else None
+        word = self._exchange(upcoming, None)
+        if word.stop:
+            self._leave()
+        while upcoming is not None:
+            began, step = time.perf_counter(), self.state.step
+            rate = learning_rate(data.recipe.optim, step, self.total)
+            result = self._step(upcoming, rate, word.items)
+            upcoming = next(batches, None) if step + 1 < self.total else None
+            # The device is busy with `result`; what the word tells of is the step before.
+            word = self._exchange(upcoming, pending)
+            pending = replace(result, seconds=time.perf_counter() - began)
+            if word.stop or word.late or self.saver.due(step + 1):
+                saving = time.monotonic()
+                # Only a step that is known to be finite and has been logged is saved.
+                stop, word, pending = word.stop, self._exchange(upcoming, pending), None
+                self._save(saving)
+                if stop:
+                    self._leave()
+        self._exchange(None, pending)
 
-def _run_epoch(
-    engine: Engine, data: RunData, progress: Progress, epoch: int, step: int, total: int
-) -> int:
-    """One pass over the training part, at most to step ``total``; returns the steps done so far."""
-    optim = data.recipe.optim
-    batches = data.batches(data.training_plan(epoch), epoch)
-    progress.start_epoch(epoch)
-    pending: StepResult | None = None
-    upcoming = next(batches, None)
-    items = _exchange(data, upcoming, None, progress)
-    while upcoming is not None:
-        began = time.perf_counter()
-        rate = learning_rate(optim, step, total)
-        result = train_step(engine, data, upcoming, epoch, step, rate, items)
-        step += 1
-        upcoming = next(batches, None) if step < total else None
-        # The device is busy with `result`; what the word tells of is the step before.
-        items = _exchange(data, upcoming, pending, progress)
-        pending = replace(result, seconds=time.perf_counter() - began)
-    _exchange(data, None, pending, progress)
-    progress.finish_epoch(step)
-    return step
+    def _step(self, batches: list[Batch], rate: float, items: float) -> StepResult:
+        state = self.state
+        try:
+            result = train_step(
+                self.engine, self.data, batches, state.epoch, state.step, rate, items
+            )
+        except LossScaleTooSmall as error:
+            keys = self._keys(batches)
+            raise TrainingFailed(f"step {state.step + 1}: {error}; samples: {keys}") from None
+        steps = state.steps_in_epoch + 1
+        self.state = replace(state, step=state.step + 1, steps_in_epoch=steps)
+        return result
 
+    def _exchange(self, upcoming: list[Batch] | None, finished: StepResult | None) -> Word:
+        """Sum the control word over ranks, report the finished step, move a save along."""
+        sums, batches = (finished.sums, finished.batches) if finished else (StepSums(), [])
+        flags = self.saver.flags()
+        own = Word(
+            items=float(sum(batch.items for batch in upcoming or [])),
+            loss=sums.loss,
+            correct=sums.correct,
+            broken=sums.broken,
+            valid=sum(batch.valid for batch in batches),
+            padded=sum(batch.padded for batch in batches),
+            stop=float(stop_asked()),
+            late=float(self.saver.late()),
+            **dataclasses.asdict(flags),
+        )
+        word = Word(*self.data.world.sum(list(dataclasses.astuple(own))))
+        self.saver.advance(Flags(word.written, word.failed, word.committed))
+        self._log_saves()
+        if finished is not None:
+            if not np.isfinite(word.loss) or word.broken:
+                self._stop_at_non_finite(finished, word)
+            totals = StepTotals(word.loss, word.correct, word.valid, word.padded, finished.seconds)
+            self.progress.report(
+                finished.epoch, finished.step, finished.rate, finished.items, totals
+            )
+        return word
 
-def train_step(
-    engine: Engine, data: RunData, batches: list[Batch], epoch: int, step: int, rate: float, items: float
-) -> StepResult:  # fmt: skip
-    """One global step: the loss of all ranks' micro-batches together is their mean over ``items``."""
-    engine.set_learning_rate(rate)
-    micro_batches = data.recipe.batching.micro_batches
-    sums = torch.zeros(2, dtype=torch.float64, device=data.world.device)
-    for batch in batches:
-        seed_step(data.recipe.seed, epoch, step, batch.request.micro_batch)
-        output = data.task.step(engine, batch, data.world.device)
-        loss = output.losses.sum() * (1.0 if batch.request.counted else 0.0)
-        # The engine averages over micro-batches; a short one must not weigh like a full one.
-        engine.backward(loss * (micro_batches / items))
-        if batch.request.counted:
-            labels = batch.labels.to(data.world.device, non_blocking=True)
-            sums[0] += loss.detach()
-            sums[1] += (output.logits.argmax(1) == labels).sum()
-    return StepResult(epoch, step + 1, rate, items, HostCopy(sums), batches)
+    def _validate(self) -> None:
+        """Evaluate on the validation part and save, as the best weights if they are."""
+        try:
+            predictions = predict(self.engine, self.data, "validation", self.watch)
+        except Stopped:
+            self._save(time.monotonic())
+            self._leave()
+        metrics = predictions.metrics(self.data.task.labels)
+        state = self.state
+        self.progress.finish_epoch(state.step)
+        self.progress.validation(state.epoch, state.step, metrics)
+        if not np.isfinite(metrics.loss):
+            raise TrainingFailed(
+                f"step {state.step}: the validation loss is not finite; try a lower optim.lr, "
+                "optim.clip 1.0 or fp32"
+            )
+        value = self._value(metrics)
+        best = state.best
+        if best is None or value > best.value:
+            best = Best(state.epoch, state.step, value, tag_of(state.step, evaluated=True))
+        self.state = replace(state, evaluated=True, best=best)
+        self._save(time.monotonic())
 
+    def _value(self, metrics: SplitMetrics) -> float:
+        """The metric that the recipe names, higher meaning better."""
+        metric = self.data.recipe.evaluation.metric
+        return -metrics.loss if metric == "loss" else float(getattr(metrics, metric))
 
-def seed_step(seed: int, epoch: int, step: int, micro_batch: int) -> None:
-    """Seed everything that a forward pass may draw from, so that it does not depend on the rank."""
-    words = np.random.SeedSequence([_SEED_TAG, seed, epoch, step, micro_batch]).generate_state(3)
-    torch.manual_seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002 - transformers' masking draws from it
-    random.seed(int(words[2]))
+    def _save(self, began: float) -> None:
+        """Have everything saved that the next start needs; ``began`` is when training stood still."""
+        state = replace(self.state, sums=self.progress.sums, seconds=began - self._began)
+        tag = tag_of(state.step, state.evaluated)
+        if tag == self._saved:
+            return
+        facts = {
+            **self.about,
+            "state": state.to_dict(),
+            "best": dataclasses.asdict(state.best) if state.best else None,
+            "counters": self.engine.counters(),
+            "saved_by": {"ranks": self.data.world.size, "zero": self.engine.zero},
+            "plan": self._plan,
+            "metrics_bytes": self.tracker.sync(),
+        }
+        self.saver.start(tag, state.step, self.engine.pieces(), facts, began)
+        self._saved = tag
 
+    def _leave(self) -> None:
+        """All is saved: end on all ranks."""
+        self.saver.wait()
+        self._log_saves()
+        raise Stopped(f"step {self.state.step}")
 
-def _exchange(
-    data: RunData, upcoming: list[Batch] | None, finished: StepResult | None, progress: Progress
-) -> float:
-    """Sum the control word over ranks: report the finished step, return the items of the next."""
-    items = float(sum(batch.items for batch in upcoming)) if upcoming else 0.0
-    loss, correct = finished.sums.read() if finished else (0.0, 0.0)
-    valid = sum(batch.valid for batch in finished.batches) if finished else 0.0
-    padded = sum(batch.padded for batch in finished.batches) if finished else 0.0
-    items, loss, correct, valid, padded = data.world.sum([items, loss, correct, valid, padded])
-    if finished is None:
-        return items
-    if not np.isfinite(loss):
-        _stop_at_non_finite(data, finished)
-    totals = StepTotals(loss, correct, valid, padded, finished.seconds)
-    progress.report(finished.epoch, finished.step, finished.rate, finished.items, totals)
-    return items
+    def _log_saves(self) -> None:
+        for saved in self.saver.saved:
+            self.tracker.performance({"kind": "save", **dataclasses.asdict(saved)})
+        self.saver.saved.clear()
 
-
-def _stop_at_non_finite(data: RunData, finished: StepResult) -> None:
-    """Raise on every rank, naming the samples of the ranks whose loss is not finite."""
-    broken = not np.isfinite(finished.sums.read()[0])
-    rows = [int(row) for batch in finished.batches for row in batch.request.rows] if broken else []
-    keys = [data.index.key(row) for theirs in data.world.gather(rows) for row in theirs]
-    raise TrainingFailed(
-        f"step {finished.step}: the loss is not finite; samples: {', '.join(keys[:20])}"
-        f"{' ...' if len(keys) > 20 else ''}; try a lower optim.lr, optim.clip 1.0 or fp32"
-    )
-
-
-def _validate(
-    engine: Engine, data: RunData, progress: Progress, best: Best, epoch: int, step: int, folder: Path
-) -> Best:  # fmt: skip
-    """Evaluate on the validation part and keep the weights if they are the best so far."""
-    metrics = predict(engine, data, "validation").metrics(data.task.labels)
-    progress.validation(epoch, step, metrics)
-    if not np.isfinite(metrics.loss):
+    def _stop_at_non_finite(self, finished: StepResult, word: Word) -> None:
+        """Raise on every rank, naming the samples: those of the ranks whose loss is not finite, or of
+        the whole step where only the gradient is not."""
+        loss = not np.isfinite(word.loss)
+        involved = not loss or not np.isfinite(finished.sums.loss)
+        keys = self._keys(finished.batches if involved else [])
         raise TrainingFailed(
-            f"step {step}: the validation loss is not finite; try a lower optim.lr, optim.clip 1.0 "
-            "or fp32"
+            f"step {finished.step}: the {'loss' if loss else 'gradient'} is not finite; samples: {keys}; "
+            "try a lower optim.lr, optim.clip 1.0 or fp32"
         )
-    metric = data.recipe.evaluation.metric
-    value = -metrics.loss if metric == "loss" else float(getattr(metrics, metric))
-    if value <= best.value:
-        return best
-    state = engine.weights()
-    if state is not None:
-        save_weights(
-            folder / BEST, state, {"epoch": epoch, "step": step, "metric": metric, "value": value}
-        )
-    data.world.barrier()
-    return Best(epoch, step, value)
+
+    def _keys(self, batches: list[Batch]) -> str:
+        """The first keys of all ranks' batches. A collective call."""
+        rows = [int(row) for batch in batches for row in batch.request.rows]
+        gathered = [row for theirs in self.data.world.gather(rows) for row in theirs]
+        keys = [self.data.index.key(row) for row in gathered[:20]]
+        return ", ".join(keys) + (" ..." if len(gathered) > 20 else "")

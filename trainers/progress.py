@@ -33,21 +33,21 @@ class Progress:
         self._tracker, self._every, self._unit, self._total = tracker, every, unit, total
         self._main = main
         self._epoch = 0
-        self._sums = [0.0, 0.0, 0.0]
+        self.sums = (0.0, 0.0, 0.0)
+        """Loss, correct predictions and items of the epoch so far."""
         self._valid = self._seconds = 0.0
         self._said = time.perf_counter()
 
-    def start_epoch(self, epoch: int) -> None:
-        """Reset the epoch's sums."""
+    def start_epoch(self, epoch: int, sums: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
+        """Begin an epoch, or go on within one, with its sums so far."""
         self._epoch = epoch
-        self._sums = [0.0, 0.0, 0.0]
+        self.sums = sums
         self._valid = self._seconds = 0.0
 
     def report(self, epoch: int, step: int, rate: float, items: float, totals: StepTotals) -> None:
         """A global step is done."""
-        self._sums = [
-            a + b for a, b in zip(self._sums, (totals.loss, totals.correct, items), strict=True)
-        ]
+        loss_sum, correct, count = self.sums
+        self.sums = (loss_sum + totals.loss, correct + totals.correct, count + items)
         self._valid += totals.valid
         self._seconds += totals.seconds
         if step % self._every and step != self._total:
@@ -75,7 +75,7 @@ class Progress:
 
     def finish_epoch(self, step: int) -> None:
         """The training loss and accuracy over all items of the epoch, as they were when trained."""
-        loss, correct, items = self._sums
+        loss, correct, items = self.sums
         if items:
             self._tracker.metrics(
                 {"kind": "train_epoch", "step": step, "epoch": self._epoch, "loss": loss / items,

@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
-from configs.errors import InputError
-from configs.load import SUMMARY, AnyRecipe, run_folder
+from configs.load import SUMMARY, AnyRecipe, settings_that_matter
 from configs.schema import EmotionRecipe
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import PARTS, Split, load_split
 from trainers.card import CardFacts
-from trainers.checkpoint import load_weights
+from trainers.checkpoint import CHECKPOINTS
 from trainers.data import RunData
 from trainers.emotion import EmotionTask
 from trainers.engine import Engine
 from trainers.evaluate import predict, write_predictions
 from trainers.folder import (
-    RunLock,
     command_line,
     describe_environment,
-    open_run_folder,
     write_json,
 )
-from trainers.loop import BEST, Summary, fit
+from trainers.loop import Loop, Summary
 from trainers.metrics import SplitMetrics
 from trainers.models.freezing import ParameterReport
 from trainers.nli import NliTask
+from trainers.opening import fetch_tokenizer, keep_tokenizer, open_run, scratch_folder
+from trainers.resume import open_verified
+from trainers.saving import Saver
+from trainers.stopping import Stopped
 from trainers.task import Task
 from trainers.tracking import FileTracker, NoTracker, Tracker, open_wandb
 from trainers.world import World
 
 
-def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
-    """Train, evaluate with the best weights, export; returns the run directory."""
-    started = time.time()
+def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
+    """Train, or go on training, evaluate with the best weights, export; returns the run directory.
+
+    Raises Stopped on all ranks when a signal asked for it and all is saved.
+    """
     check_ranks(recipe, world.size)
     limit_threads()
     index = open_index(Path(recipe.data.shards))
@@ -52,26 +50,43 @@ def train(recipe: AnyRecipe, world: World, overwrite: bool = False) -> Path:
     split = load_split(index, recipe.data.split)
     with scratch_folder(recipe, world) as scratch:
         # Whatever can be wrong shows before an older run gives way to this one.
+        world.main_first(lambda: fetch_tokenizer(recipe, beginning, scratch, world))
         data = RunData(recipe, index, split, open_task(recipe, index, split, scratch, world), world)
         data.check()
         model = data.task.build_model()
         report = data.task.parameters(model)
         micro_batches = recipe.batching.micro_batches
         engine = Engine(model, world, recipe.engine, recipe.optim, micro_batches)
-        folder, lock = open_on_all(recipe, world, overwrite)
-        if world.main and (scratch / "tokenizer").is_dir():
-            shutil.copytree(scratch / "tokenizer", folder / "tokenizer")
+        start = open_run(recipe, data, beginning)
+        if world.main:
+            keep_tokenizer(scratch, start.folder)
+    if start.checkpoint:
+        engine.load(start.checkpoint, start.checkpoint.facts["counters"])
     tracker: Tracker = NoTracker()
     if world.main:
         about = data.describe()
-        describe_run(folder, world.size, about, report)
-        tracker = FileTracker(folder, open_wandb(recipe, folder, about))
-        print(f"{recipe.recipe}: {world.size} rank(s), {folder}\n  {report.describe()}", flush=True)
-    summary = fit(engine, data, tracker, folder)
-    finish(engine, data, tracker, folder, summary, started)
-    if lock:
-        lock.release()
-    return folder
+        describe_run(start.folder, world.size, about, report)
+        tracker = FileTracker(start.folder, open_wandb(recipe, start.folder, about, start.wandb_id))
+        begins = (
+            f"goes on after step {start.state.step}" if start.checkpoint else "from the beginning"
+        )
+        print(f"{recipe.recipe}: {world.size} rank(s), {start.folder}, {begins}", flush=True)
+        print(f"  {report.describe()}", flush=True)
+    saver = Saver(start.folder, world, recipe.checkpoint, start.attempt)
+    about_checkpoints = {"settings": settings_that_matter(recipe), "data": data.digests()}
+    loop = Loop(engine, data, tracker, saver, about_checkpoints, start.state)
+    try:
+        summary = loop.run()
+        finish(loop, start.folder, summary)
+    except Stopped:
+        tracker.pause()
+        raise
+    except Exception:
+        tracker.fail()
+        raise
+    if start.lock:
+        start.lock.release()
+    return start.folder
 
 
 def open_task(
@@ -81,45 +96,6 @@ def open_task(
     if isinstance(recipe, EmotionRecipe):
         return EmotionTask(recipe, index)
     return NliTask(recipe, index, split, scratch, world)
-
-
-@contextmanager
-def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
-    """A folder beside the run directory, where all ranks see it; gone afterwards."""
-    parent = run_folder(recipe).parent
-    made: list[Path] = []
-
-    def make() -> None:
-        if world.main:
-            try:
-                parent.mkdir(parents=True, exist_ok=True)
-                made.append(Path(tempfile.mkdtemp(prefix=".preparing-", dir=parent)))
-            except OSError as error:
-                raise InputError(f"{parent}: cannot be written ({error.strerror})") from None
-
-    world.main_first(make)
-    try:
-        yield world.gather(made[0] if made else Path())[0]
-        world.barrier()
-    finally:
-        for folder in made:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                parent.rmdir()  # if nothing came of the run
-
-
-def open_on_all(recipe: AnyRecipe, world: World, overwrite: bool) -> tuple[Path, RunLock | None]:
-    """Rank 0 makes the run directory and holds it, the others learn its path."""
-    opened: list[tuple[Path, RunLock]] = []
-    command = command_line()
-
-    def make() -> None:
-        if world.main:
-            opened.append(open_run_folder(recipe, command, overwrite))
-
-    world.main_first(make)
-    folder = world.gather(opened[0][0] if opened else Path())[0]
-    return folder, opened[0][1] if opened else None
 
 
 def describe_run(folder: Path, ranks: int, about: dict[str, Any], report: ParameterReport) -> None:
@@ -136,43 +112,46 @@ def describe_run(folder: Path, ranks: int, about: dict[str, Any], report: Parame
     write_json(folder / "eval" / "parameters.json", parameters)
 
 
-def finish(
-    engine: Engine, data: RunData, tracker: Tracker, folder: Path, summary: Summary, started: float
-) -> None:
+def finish(loop: Loop, folder: Path, summary: Summary) -> None:
     """Evaluate every part once with the best weights, write the results and the model."""
-    state, facts = load_weights(folder / BEST)
-    engine.load_weights(state)
+    engine, data = loop.engine, loop.data
+    best = {
+        "epoch": summary.best.epoch,
+        "step": summary.best.step,
+        "metric": data.recipe.evaluation.metric,
+        "value": summary.best.value,
+    }
+    saved = open_verified(folder / CHECKPOINTS / summary.best.tag, data.world, to_train=False)
+    engine.load_weights(saved.weights)
     parts = [part for part in PARTS if part != "train" or data.recipe.evaluation.train]
     results: dict[str, SplitMetrics] = {}
     for part in parts:
-        predictions = predict(engine, data, part)
+        predictions = predict(engine, data, part, loop.watch)
         results[part] = predictions.metrics(data.task.labels)
         if data.world.main:
             write_predictions(folder / "eval" / f"predictions-{part}.csv", predictions, data)
-    if not data.world.main:
-        return
-    best = {key: facts[key] for key in ("epoch", "step", "metric", "value")}
-    splits = {part: metrics.as_dict() for part, metrics in results.items()}
-    document = {"labels": list(data.task.labels), "best": best, "splits": splits}
-    write_json(folder / "eval" / "metrics.json", document)
-    data.task.export(state, folder / "model", card_facts(data, results))
-    ended = {
-        "finished": True,
-        "seconds": round(time.time() - started, 1),
-        "steps": summary.steps,
-        "epochs": summary.epochs,
-        "stopped": summary.stopped,
-        "best": best,
-    }
-    test = results["test"]
-    tracker.finish(
-        {"test/accuracy": test.accuracy, "test/uar": test.uar, "test/macro_f1": test.macro_f1}
-    )
-    write_json(folder / SUMMARY, ended)
-    print(
-        f"  test: accuracy {test.accuracy:.4f}, UAR {test.uar:.4f}, macro F1 {test.macro_f1:.4f}",
-        flush=True,
-    )
+    if data.world.main:
+        splits = {part: metrics.as_dict() for part, metrics in results.items()}
+        document = {"labels": list(data.task.labels), "best": best, "splits": splits}
+        write_json(folder / "eval" / "metrics.json", document)
+        data.task.export(saved.as_state(), folder / "model", card_facts(data, results))
+        test = results["test"]
+        loop.tracker.finish(
+            {"test/accuracy": test.accuracy, "test/uar": test.uar, "test/macro_f1": test.macro_f1}
+        )
+        write_json(folder / SUMMARY, {
+            "finished": True,
+            "seconds": round(loop.seconds(), 1),
+            "steps": summary.state.step,
+            "epochs": summary.state.epoch,
+            "stopped": summary.stopped,
+            "best": best,
+        })  # fmt: skip
+        print(
+            f"  test: accuracy {test.accuracy:.4f}, UAR {test.uar:.4f}, macro F1 {test.macro_f1:.4f}",
+            flush=True,
+        )
+    loop.saver.keep_finished()
 
 
 def card_facts(data: RunData, results: dict[str, SplitMetrics]) -> CardFacts:

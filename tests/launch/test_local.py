@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
+from configs.lifetime import STOP_SIGNALS
 from launch.local import count_gpus, rank_command
+from tests.launch.launched import Launched, launched, until
 
 RECIPE = "demo/bert_full"
 
@@ -82,22 +85,94 @@ def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch)
     assert count_gpus() == count
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_no_rank_outlives_the_command(
+@contextmanager
+def training(shards: Path, out: Path, ranks: int, *more: str) -> Iterator[Launched]:
+    """A training without an end that has begun to train, with a reading process for each rank."""
+    overrides = [*arguments(shards, out), "--loop.max_steps", "1000000", "--loop.log_every", "1"]
+    overrides += ["--loop.epochs", "1000000", "--optim.schedule", "constant", *more]
+    command = ["launch", "train", RECIPE, "--ranks", str(ranks), *overrides]
+    metrics = out / "bert_full" / "run" / "metrics.jsonl"
+    with launched(command, out / "output.txt") as started:
+        started.until(lambda: metrics.is_file() and metrics.stat().st_size > 0)
+        yield started
+
+
+def nothing_is_left(started: Launched) -> None:
+    until(lambda: not started.marked(), explain=lambda: str(started.marked()))
+
+
+def test_a_killed_rank_is_named(text_shards: Path, tmp_path: Path) -> None:
+    with training(text_shards, tmp_path, 2) as started:
+        rank = started.ranks()[1]
+        assert len(started.marked()) >= 2 + 2 + 2  # the commands, ranks, and their readers
+        rank.kill()
+        assert started.wait() == 1
+        assert not started.marked()
+        last = started.output.splitlines()[-1]
+        assert last.startswith(f"error: rank 1 (process {rank.pid}) was killed (signal 9)")
+        assert "Traceback" not in started.output
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGUSR2, marks=pytest.mark.slow)]
+)
+def test_ranks_save_when_deepspeeds_launcher_dies(
     number: signal.Signals, text_shards: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "launch", "train", RECIPE, "--ranks", "2"]
-    overrides = [*arguments(text_shards, tmp_path), "--loop.max_steps", "100000"]
-    overrides += ["--loop.epochs", "100000", "--optim.schedule", "constant"]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, *overrides], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    assert b"2 rank(s)" in process.stdout.readline()  # training has begun
-    started = psutil.Process(process.pid).children(recursive=True)
-    assert len(started) >= 3  # the launcher and two ranks
-    process.send_signal(number)
-    process.wait(60)
-    process.stdout.close()
-    assert psutil.wait_procs(started, timeout=60)[1] == []
+    with training(text_shards, tmp_path, 2) as started:
+        started.launcher().send_signal(number)
+        assert started.wait() == 75, started.output
+        assert not started.marked()
+        *_, saved, last = started.output.splitlines()
+        assert "stopped after saving" in saved
+        assert f"launcher was killed (signal {int(number)})" in last
+
+
+def test_no_process_outlives_a_killed_command(text_shards: Path, tmp_path: Path) -> None:
+    with training(text_shards, tmp_path, 2) as started:
+        started.process.kill()
+        assert started.wait() == -signal.SIGKILL
+        nothing_is_left(started)
+        assert "stopped after saving" in started.output
+
+
+def test_signals_stop_the_ranks_after_a_save(text_shards: Path, tmp_path: Path) -> None:
+    """Any of them, and any number, also to all ranks and their reading processes."""
+    with training(text_shards, tmp_path, 2) as started:
+        readers = [child for rank in started.ranks().values() for child in rank.children(True)]
+        assert len(readers) >= 4  # a fork server and a reading process a rank
+        for reader in readers:
+            for number in STOP_SIGNALS:
+                reader.send_signal(number)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+            started.process.send_signal(number)
+        for rank in started.ranks().values():
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
+                rank.send_signal(number)
+        assert started.wait() == 75, started.output
+        assert not started.marked()
+        assert "stopping after a save" in started.output
+        assert started.output.count("stopped after saving") == 1
+
+
+def test_a_second_interrupt_ends_everything_at_once(text_shards: Path, tmp_path: Path) -> None:
+    with training(text_shards, tmp_path, 1) as started:
+        started.ranks()[0].suspend()  # it will not save
+        started.process.send_signal(signal.SIGINT)
+        started.until(lambda: "Ctrl-C again ends at once" in started.output)
+        started.process.send_signal(signal.SIGINT)
+        assert started.wait() == 128 + signal.SIGINT
+        assert not started.marked()
+        assert started.output.splitlines()[-1].startswith("stopped at once")
+
+
+@pytest.mark.parametrize("hung", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_rank_that_hangs_is_named(hung: int, text_shards: Path, tmp_path: Path) -> None:
+    more = ["--engine.timeout_minutes", "0.4"]
+    with training(text_shards, tmp_path, 2, *more) as started:
+        started.ranks()[hung].suspend()
+        assert started.wait() == 1, started.output
+        assert not started.marked()
+        last = started.output.splitlines()[-1]
+        assert last.startswith(f"error: rank {hung} has not answered for 0.4 min")
+        assert "Traceback" not in started.output

@@ -11,14 +11,20 @@ import torch
 from torch import Tensor
 
 from configs.load import load_recipe
+from configs.schema import CheckpointConfig
 from data_shards.index import open_index
 from data_shards.splits import load_split
+from trainers.checkpoint import Checkpoint
 from trainers.data import RunData
 from trainers.engine import Engine
 from trainers.evaluate import predict
-from trainers.loop import train_step
+from trainers.loop import Loop, TrainingFailed
 from trainers.optim import learning_rate
 from trainers.run import open_task
+from trainers.saving import Saver
+from trainers.state import TrainingState
+from trainers.step import train_step
+from trainers.tracking import NoTracker
 from trainers.world import World
 
 
@@ -40,65 +46,121 @@ def open_engine(data: RunData) -> Engine:
     return Engine(model, data.world, recipe.engine, recipe.optim, recipe.batching.micro_batches)
 
 
-def run_steps(engine: Engine, data: RunData, steps: int) -> list[float]:
-    """The global loss of each of the first ``steps`` global steps."""
+def run_steps(engine: Engine, data: RunData, steps: int, first: int = 0) -> list[float]:
+    """The global losses of global steps ``first`` (0 is the first of all) to ``steps``."""
     losses: list[float] = []
-    epoch = 0
-    while len(losses) < steps:
+    epoch = done = 0
+    while done < steps:
         epoch += 1
-        for batches in data.batches(data.training_plan(epoch), epoch):
+        plan = data.training_plan(epoch)
+        skipped = min(max(first - done, 0), plan.steps)
+        done += skipped
+        if skipped == plan.steps:
+            continue
+        for batches in data.batches(plan, epoch, skipped):
             items = data.world.sum([float(sum(batch.items for batch in batches))])[0]
-            rate = learning_rate(data.recipe.optim, len(losses), steps)
-            result = train_step(engine, data, batches, epoch, len(losses), rate, items)
-            losses.append(data.world.sum(result.sums.read())[0] / items)
-            if len(losses) == steps:
+            rate = learning_rate(data.recipe.optim, done, steps)
+            result = train_step(engine, data, batches, epoch, done, rate, items)
+            losses.append(data.world.sum([result.sums.loss])[0] / items)
+            done += 1
+            if done == steps:
                 break
     return losses
 
 
-def digest(state: dict[str, Tensor] | None) -> str:
+def whole(engine: Engine) -> dict[str, Tensor]:
+    """Everything that a checkpoint would hold, put together from all ranks' pieces on each rank."""
+    state: dict[str, Tensor] = {}
+    filled: dict[str, int] = {}
+    for pieces in engine.world.gather(engine.pieces()):
+        for piece in pieces:
+            key = f"{piece.kind}/{piece.name}"
+            if key not in state:
+                state[key] = torch.zeros(torch.Size(piece.shape).numel(), dtype=piece.tensor.dtype)
+            state[key][piece.start : piece.start + len(piece.tensor)] = piece.tensor
+            filled[key] = filled.get(key, 0) + len(piece.tensor)
+    assert all(filled[key] == len(tensor) for key, tensor in state.items()), "a gap or an overlap"
+    return state
+
+
+def weights(engine: Engine) -> dict[str, Tensor]:
+    """The weights alone."""
+    state = whole(engine).items()
+    return {key.partition("/")[2]: t for key, t in state if key.startswith("weights/")}
+
+
+def digest(state: dict[str, Tensor]) -> str:
     """SHA-256 over names and bits of all weights."""
     sha = hashlib.sha256()
-    for name, value in sorted((state or {}).items()):
+    for name, value in sorted(state.items()):
         sha.update(name.encode())
         sha.update(value.contiguous().view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 
 def losses_of(world: World, name: str, overrides: list[str], steps: int) -> dict[str, Any]:
-    """Train ``steps`` steps; losses, micro-batch sizes and the digest of the weights (rank 0)."""
+    """Train ``steps`` steps; losses, micro-batch sizes and the digest of the weights."""
     data = open_data(world, name, overrides)
     engine = open_engine(data)
     losses = run_steps(engine, data, steps)
     plan = data.training_plan(1)
     sizes = (plan.offsets[1:] - plan.offsets[:-1]).tolist()
-    return {"losses": losses, "weights": digest(engine.weights()), "sizes": sizes}
+    return {"losses": losses, "weights": digest(weights(engine)), "sizes": sizes}
+
+
+def save(engine: Engine, folder: Path, step: int) -> Path:
+    """Save through a Saver and wait for it."""
+    saver = Saver(folder, engine.world, CheckpointConfig(), "test")
+    facts = {"best": None, "counters": engine.counters()}
+    saver.start(f"step-{step}", step, engine.pieces(), facts, 0.0)
+    saver.wait()
+    return folder / "checkpoints" / f"step-{step}"
+
+
+def losses_and_save(
+    world: World, name: str, overrides: list[str], steps: int, at: int, folder: Path
+) -> dict[str, Any]:
+    """Train ``steps`` steps and save after ``at`` of them."""
+    data = open_data(world, name, overrides)
+    engine = open_engine(data)
+    before = run_steps(engine, data, at)
+    path = save(engine, folder, at)
+    saved = digest(whole(engine))
+    after = run_steps(engine, data, steps, at)
+    return {"losses": before + after, "saved": saved, "end": digest(whole(engine)), "path": path}
+
+
+def losses_after(
+    world: World, name: str, overrides: list[str], steps: int, at: int, path: Path
+) -> dict[str, Any]:
+    """Go on from a checkpoint to ``steps``."""
+    data = open_data(world, name, overrides)
+    engine = open_engine(data)
+    checkpoint = Checkpoint(path)
+    checkpoint.verify()
+    engine.load(checkpoint, checkpoint.facts["counters"])
+    loaded = digest(whole(engine))
+    losses = run_steps(engine, data, steps, at)
+    return {"losses": losses, "loaded": loaded, "end": digest(whole(engine))}
 
 
 def train_and_compare(world: World, name: str, overrides: list[str], steps: int) -> dict[str, Any]:
     """What a regime must keep: frozen weights to the bit, and predictions through save and load."""
-    from trainers.checkpoint import load_weights, save_weights
-
     data = open_data(world, name, overrides)
     engine = open_engine(data)
     trainable = {n for n, p in engine.module.named_parameters() if p.requires_grad}
-    before = engine.weights()
+    before = weights(engine)
     run_steps(engine, data, steps)
-    after = engine.weights()
+    after = weights(engine)
     trained = predict(engine, data, "validation")
-    folder = Path(world.gather(tempfile.mkdtemp() if world.main else "")[0]) / "best"
-    if after is not None:
-        save_weights(folder, after, {"step": steps})
-    world.barrier()
-    state, _ = load_weights(folder)
+    folder = Path(world.gather(tempfile.mkdtemp() if world.main else "")[0])
+    checkpoint = Checkpoint(save(engine, folder, steps))
     other = open_engine(data)
-    other.load_weights(state)
-    reloaded = other.weights()
+    other.load_weights(checkpoint.weights)
+    reloaded = weights(other)
     again = predict(other, data, "validation")
     names = {n for n, _ in engine.module.named_parameters()}
-    changed = (
-        {n for n in before if not torch.equal(before[n], after[n])} if before and after else set()
-    )
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
     return {
         "trainable": sorted(trainable),
         "frozen": sorted(names - trainable),
@@ -108,3 +170,30 @@ def train_and_compare(world: World, name: str, overrides: list[str], steps: int)
         "difference": float(abs(trained.logits - again.logits).max()),
         "rows": trained.rows.tolist(),
     }
+
+
+def train_with_broken_gradient(
+    world: World, name: str, overrides: list[str], at: int, folder: Path
+) -> str:
+    """Run the loop with a gradient that is infinite in global step ``at`` (the loss stays finite);
+    returns the message of the failure."""
+    data = open_data(world, name, overrides)
+    engine = open_engine(data)
+    parameter = next(p for p in engine.module.parameters() if p.requires_grad)
+    calls = 0
+    first = (at - 1) * data.recipe.batching.micro_batches // world.size
+
+    def breaks(gradient: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return gradient + float("inf") if calls > first and world.main else gradient
+
+    parameter.register_hook(breaks)
+    saver = Saver(folder, world, data.recipe.checkpoint, "test")
+    about = {"settings": {}, "data": data.digests()}
+    try:
+        Loop(engine, data, NoTracker(), saver, about, TrainingState()).run()
+    except TrainingFailed as error:
+        saver.wait()
+        return str(error)
+    return "finished"

@@ -15,7 +15,7 @@ from data_shards.reader import ShardReader
 from tests.ranks import RankPool
 from tests.trainers.test_run import train_recipe
 from tests.trainers.tiny_models import minilm_folder
-from trainers.checkpoint import load_weights
+from trainers.checkpoint import Checkpoint, list_checkpoints
 from trainers.export import load_exported
 from trainers.models.tokenizer import load_tokenizer
 from trainers.nli import NliCollate
@@ -42,7 +42,7 @@ def test_minilm_trains_and_comes_back(
     ]  # fmt: skip
     folder = Path(ranks(2).run(train_recipe, f"farstail/parsbert_{regime}", recipe)[0])
 
-    saved, _ = load_weights(folder / "checkpoints" / "best")
+    saved = Checkpoint(list_checkpoints(folder / "checkpoints")[0]).weights
     reloaded = load_exported(folder / "model").eval()
     own = dict(reloaded.state_dict())
     for name, value in saved.items():

@@ -12,19 +12,21 @@ from typing import Any
 
 import pytest
 
+from configs.beginning import Beginning
 from configs.load import load_recipe
 from data_shards.index import open_index
 from data_shards.splits import load_split
 from tests.ranks import RankPool
-from trainers.folder import open_run_folder
+from trainers.folder import hold_run_folder
 from trainers.run import train
 from trainers.world import World
 
+AUTO = Beginning()
 Ranks = Callable[[int], RankPool]
 
 
-def train_recipe(world: World, name: str, overrides: list[str], overwrite: bool = False) -> str:
-    return str(train(load_recipe(name, overrides), world, overwrite))
+def train_recipe(world: World, name: str, overrides: list[str], beginning: Beginning = AUTO) -> str:
+    return str(train(load_recipe(name, overrides), world, beginning))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -125,7 +127,7 @@ def test_finished_runs_are_kept(ranks: Ranks, text_shards: Path, tmp_path: Path)
     with pytest.raises(RuntimeError, match="this run is finished.*--overwrite"):
         ranks(1).run(train_recipe, "demo/bert_full", recipe)
     assert marker.exists()
-    ranks(1).run(train_recipe, "demo/bert_full", recipe, True)
+    ranks(1).run(train_recipe, "demo/bert_full", recipe, Beginning(overwrite=True))
     assert not marker.exists()
 
 
@@ -178,7 +180,8 @@ def test_a_second_process_on_a_run_directory_is_refused(
     ranks: Ranks, text_shards: Path, tmp_path: Path
 ) -> None:
     recipe = text_recipe(text_shards, tmp_path, "--loop.max_steps", "1", "--output.name", "one")
-    folder, lock = open_run_folder(load_recipe("demo/bert_full", recipe), "sokhan train", False)
+    folder, lock = hold_run_folder(load_recipe("demo/bert_full", recipe), overwrite=False)
+    (folder / "config.yaml").touch()
     (folder / "metrics.jsonl").write_text("precious")
     with pytest.raises(RuntimeError, match=r"process \d+ on .* trains there"):
         ranks(1).run(train_recipe, "demo/bert_full", recipe)
@@ -194,7 +197,9 @@ def test_bad_input_keeps_the_older_run(ranks: Ranks, text_shards: Path, tmp_path
     before = sorted(path.name for path in folder.rglob("*"))
     for change in (["--engine.precision", "fp16"], ["--model.pretrained", str(tmp_path / "no")]):
         with pytest.raises(RuntimeError, match="InputError"):
-            ranks(1).run(train_recipe, "demo/bert_full", [*recipe, *change], True)
+            ranks(1).run(
+                train_recipe, "demo/bert_full", [*recipe, *change], Beginning(overwrite=True)
+            )
         assert sorted(path.name for path in folder.rglob("*")) == before
         assert [path.name for path in folder.parent.iterdir()] == ["one"]
         fresh = [*recipe, "--output.folder", str(tmp_path / "fresh"), *change]

@@ -27,6 +27,10 @@ def throughput(run: Run) -> Table:
     if padding:
         share = sum(padding) / len(padding)
         rows.append(("padding", f"{share:.1%} of what the model reads, mean over steps"))
+    if run.saves:
+        stall = median(float(line["stall"]) for line in run.saves)
+        text = f"{len(run.saves)} saves; training stood still for {stall:.2f} s each (median)"
+        rows.append(("checkpoints", text))
     batching = run.config.get("batching", {})
     if batching:
         kind = batching.get("kind")

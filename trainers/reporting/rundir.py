@@ -50,6 +50,9 @@ class Run:
     """One training epoch each."""
     validations: tuple[Line, ...]
     perf: tuple[Line, ...]
+    """Lines of perf.jsonl: times and rates of the same steps."""
+    saves: tuple[Line, ...]
+    """Lines of perf.jsonl: one saved checkpoint each."""
 
     @property
     def name(self) -> str:
@@ -110,6 +113,7 @@ def read_run(path: Path) -> Run:
     if missing:
         raise InputError(f"{path}: finished, but without {', '.join(missing)}; train it again")
     lines = _lines(path / "metrics.jsonl")
+    performance = _lines(path / "perf.jsonl")
     evaluation = _json(path / "eval/metrics.json")
 
     def lines_of(kind: str) -> tuple[Line, ...]:
@@ -130,7 +134,8 @@ def read_run(path: Path) -> Run:
             steps=lines_of("train"),
             epochs=lines_of("train_epoch"),
             validations=lines_of("validation"),
-            perf=tuple(_lines(path / "perf.jsonl")),
+            perf=tuple(line for line in performance if "rate" in line),
+            saves=tuple(line for line in performance if line.get("kind") == "save"),
         )
 
     run = _or_damaged(path, build)

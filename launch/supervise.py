@@ -1,0 +1,264 @@
+"""Run the ranks of one start to their end: pass a wish to stop on, tell who failed, leave nobody.
+
+DeepSpeed's launcher can report success while ranks have died, leaves them behind when it is killed,
+and gives them 30 seconds when it is asked to end. So the ranks say themselves how they end
+(configs/rank_status.py), signals go to them directly, and whatever they leave is ended here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from configs.lifetime import adopting_orphans, end_with_parent
+from configs.rank_status import (
+    FAILED,
+    STATUS,
+    STOPPED,
+    TRAINED,
+    WRONG_INPUT,
+    RankStatus,
+    read_statuses,
+)
+
+_GRACE = 10.0
+"""Seconds that the other ranks, and helpers of ended ranks, have to end by themselves."""
+_LEAVING = 60.0
+"""Seconds between the first rank that leaves in peace and the last one."""
+_LOOK = 0.2
+_AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+"""Signals of which a second one ends everything at once."""
+
+
+def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int) -> int:
+    """Start the ranks, see them end, and print, last of all, the error of the one that failed.
+
+    Exit codes: 0, 1, 2 and 75 as in trainers/__main__.py; 128+n when signal n has ended everything
+    at once. When this returns, no process that was started here is left.
+    """
+    with _signals_noted() as signals, _status_folder() as folder, adopting_orphans():
+        extra = {STATUS: str(folder), **({"SOKHAN_END_WITH_PARENT": "1"} if ranks > 1 else {})}
+        others = _descendants()
+        # Without this command ranks save and leave, which DeepSpeed's launcher would cut short.
+        number = signal.SIGTERM if ranks == 1 else signal.SIGKILL
+        process = subprocess.Popen(
+            command,
+            env={**environment, **extra},
+            start_new_session=True,
+            preexec_fn=functools.partial(end_with_parent, os.getpid(), number),
+        )
+        watched = _Ranks(process, folder, ranks)
+        patience = 0.0
+        try:
+            ended_by = _wait(watched, signals)
+            patience = 0.0 if ended_by or watched.running() else _GRACE
+        finally:
+            _end_all(process, others, patience)
+        if ended_by:
+            _say("stopped at once; the last checkpoint stays")
+            return 128 + ended_by
+        code, words = _outcome(watched)
+        if words:
+            _say(words)
+        return code
+
+
+class _Ranks:
+    """What the ranks have said, and which of them live."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, size: int) -> None:
+        self.process, self.size = process, size
+        self.statuses: Mapping[int, RankStatus] = {}
+        self.vanished: list[int] = []
+        """Ended without a word, before any rank had failed."""
+        self.left: list[int] = []
+        """Ended, in whatever way."""
+        self._folder = folder
+        self._processes: dict[int, psutil.Process | None] = {}
+
+    def look(self) -> bool:
+        """Read and see anew; returns whether anything still runs."""
+        ended = self.process.poll() is not None
+        # First who lives, then what they have said: their last act is to say it.
+        self.left = [rank for rank, process in self._processes.items() if not _lives(process)]
+        self.statuses = read_statuses(self._folder, self.size)
+        for rank, status in self.statuses.items():
+            if rank not in self._processes:
+                self._processes[rank] = _find(status.pid)
+        if not self.in_state("failed"):
+            silent = [rank for rank in self.left if self.statuses[rank].state == "started"]
+            self.vanished = silent
+        return not ended or len(self.left) < len(self._processes)
+
+    def in_state(self, *states: str) -> list[RankStatus]:
+        """The words of the ranks that are in one of these states, in rank order."""
+        return [status for status in self.statuses.values() if status.state in states]
+
+    def all_started(self) -> bool:
+        """Whether a signal would reach every rank, and none unprepared."""
+        return len(self.statuses) == self.size
+
+    def running(self) -> bool:
+        """Whether the launcher or a rank is left, as of the last look."""
+        return self.process.returncode is None or len(self.left) < len(self._processes)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM to the ranks that live: they save and leave together."""
+        for rank, process in self._processes.items():
+            if rank not in self.left and process is not None:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGTERM)
+
+
+def _wait(ranks: _Ranks, signals: list[int]) -> int | None:
+    """Return when the ranks have ended, or have to be ended; then with the signal that says so."""
+    seen, asked, deadline = 0, False, float("inf")
+    while ranks.look() and time.monotonic() < deadline:
+        if len(signals) > seen:
+            seen = len(signals)
+            final = [number for number in signals[:seen] if number in _AT_ONCE]
+            if len(final) > 1 or not ranks.all_started():  # not started: nothing can be lost
+                return (final or signals)[-1]
+            _say("stopping after a save; Ctrl-C again ends at once")
+            ranks.ask_to_stop()
+            asked = True
+        if ranks.size > 1 and ranks.process.returncode is not None and not asked:
+            if not ranks.all_started():
+                return None
+            ranks.ask_to_stop()  # as the kernel has done, for those that were up already
+            asked = True
+        if ranks.vanished or ranks.in_state("failed", "lost_peer"):
+            deadline = min(deadline, time.monotonic() + _GRACE)
+        elif ranks.left:
+            deadline = min(deadline, time.monotonic() + _LEAVING)
+        time.sleep(_LOOK)
+    return None
+
+
+def _outcome(ranks: _Ranks) -> tuple[int, str]:
+    """Exit code, and the error of the rank that really failed."""
+    failed = ranks.in_state("failed")
+    words = [_words(failed, text) for text in dict.fromkeys(status.text for status in failed)]
+    words += [_vanished(ranks, ranks.statuses[rank]) for rank in ranks.vanished]
+    if words:
+        wrong_input = bool(failed) and failed[0].code == WRONG_INPUT
+        return WRONG_INPUT if wrong_input else FAILED, "\n".join(words)
+    if not ranks.all_started():
+        missing = [rank for rank in range(ranks.size) if rank not in ranks.statuses]
+        return FAILED, f"error: rank(s) {missing} did not start"
+    if lost := ranks.in_state("lost_peer"):
+        return (
+            FAILED,
+            f"{lost[0].text}\nerror: rank {lost[0].rank} lost its connection to the others",
+        )
+    if stuck := ranks.in_state("started"):
+        names = ", ".join(f"{status.rank} (process {status.pid})" for status in stuck)
+        return FAILED, f"error: rank {names} did not end with the others and was killed"
+    if not ranks.in_state("saved"):
+        return TRAINED, ""
+    code = ranks.process.returncode
+    killed = ranks.size > 1 and code is not None and code < 0
+    note = (
+        f"DeepSpeed's launcher was killed (signal {-code}); the ranks have saved" if killed else ""
+    )
+    return STOPPED, note
+
+
+def _words(failed: Sequence[RankStatus], text: str) -> str:
+    """An error as it is to be read: a traceback's last line says whose it is."""
+    if text.startswith("error: "):
+        return text
+    first = next(status for status in failed if status.text == text)
+    last = text.rpartition("\n")[2]
+    return f"{text}\nerror: rank {first.rank} (process {first.pid}) failed: {last}"
+
+
+def _vanished(ranks: _Ranks, status: RankStatus) -> str:
+    name = f"error: rank {status.rank} (process {status.pid})"
+    code = ranks.process.returncode or 0
+    # DeepSpeed's launcher exits with -n, cut to a byte, for the first rank that signal n has ended.
+    number = -code if code < 0 else 256 - code if code > 192 else 0
+    if number == 0 or len(ranks.vanished) > 1:
+        return f"{name} ended without a word, perhaps killed or out of memory"
+    hint = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
+    return f"{name} was killed (signal {number}){hint}"
+
+
+def _end_all(
+    process: subprocess.Popen[bytes], others: set[psutil.Process], patience: float
+) -> None:
+    """Wait for all descendants but ``others`` to end, for ``patience`` seconds, then kill them."""
+    now = time.monotonic()
+    kill_at, give_up_at = now + patience, now + patience + _GRACE
+    while time.monotonic() < give_up_at:
+        process.poll()  # first: its exit code is wanted
+        left = _descendants() - others
+        if not left:
+            return
+        for one in left:
+            if not _lives(one):
+                if one.pid != process.pid:  # an orphan's end: nobody else takes it
+                    with contextlib.suppress(OSError):
+                        os.waitpid(one.pid, os.WNOHANG)
+            elif time.monotonic() >= kill_at:
+                with contextlib.suppress(psutil.Error):
+                    one.kill()
+        time.sleep(_LOOK / 4)
+    _say(f"error: cannot end process(es) {sorted(one.pid for one in left)}")
+
+
+def _descendants() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _find(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _lives(process: psutil.Process | None) -> bool:
+    try:
+        return process is not None and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def _status_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sokhan-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Note signals instead of following them. Those that this process ignores (nohup) stay ignored."""
+    noted: list[int] = []
+    before = {}
+    for number in (*_AT_ONCE, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda number, frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(words: str) -> None:
+    """Write a line to stderr, whose reader may be gone: then nothing is to be told."""
+    data = words.encode() + b"\n"
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(2, data) :]

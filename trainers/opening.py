@@ -1,0 +1,130 @@
+"""Opening a run directory on all ranks: held, found whole, and brought to where training begins."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.beginning import Beginning
+from configs.errors import InputError
+from configs.load import AnyRecipe, run_folder
+from trainers.checkpoint import CHECKPOINTS, Checkpoint
+from trainers.data import RunData
+from trainers.folder import (
+    RUN,
+    RunLock,
+    clear,
+    command_line,
+    describe_start,
+    hold_run_folder,
+    read_run,
+)
+from trainers.resume import check_same, choose, cut_back, find_checkpoints
+from trainers.state import TrainingState
+from trainers.tracking import METRICS, PERFORMANCE
+from trainers.world import World
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run directory opened for training."""
+
+    folder: Path
+    lock: RunLock | None
+    """Rank 0's."""
+    attempt: str
+    """Another at each start, the same on all ranks."""
+    wandb_id: str
+    checkpoint: Checkpoint | None
+    """Where training goes on; None: from the beginning."""
+    state: TrainingState
+
+
+def open_run(recipe: AnyRecipe, data: RunData, beginning: Beginning) -> Start:
+    """Hold the run directory, find where to go on, and bring the directory into that state. Nothing
+    in it is changed before all is known to fit."""
+    world, held = data.world, list[tuple[Path, RunLock]]()
+
+    def hold() -> None:
+        if world.main:
+            held.append(hold_run_folder(recipe, beginning.overwrite))
+
+    world.main_first(hold)
+    folder, lock = held[0] if held else (run_folder(recipe), None)
+    found = world.main_first(lambda: find_checkpoints(recipe, beginning) if world.main else [])
+    checkpoint = choose(world.gather(found)[0], world, recipe.checkpoint)
+    if checkpoint:
+        world.main_first(lambda: check_same(checkpoint, recipe, data, beginning.force))
+
+    def prepare() -> str:
+        if not world.main:
+            return ""
+        keep: tuple[str, ...] = ()
+        if checkpoint:
+            cut_back(folder, checkpoint, beginning.force)
+            keep = (RUN, CHECKPOINTS, METRICS, PERFORMANCE, "tokenizer", "wandb")
+        elif not beginning.anew:
+            keep = (RUN,)  # a new start of the same run
+        clear(folder, keep)
+        describe_start(folder, recipe, command_line(), {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "checkpoint": str(checkpoint.folder) if checkpoint else None,
+            "ranks": world.size,
+            "zero": recipe.engine.zero,
+        })  # fmt: skip
+        return str(read_run(folder)["wandb_id"])
+
+    wandb_id = world.gather(world.main_first(prepare))[0]
+    state = TrainingState.from_dict(checkpoint.facts["state"]) if checkpoint else TrainingState()
+    attempt = world.gather(secrets.token_hex(4))[0]
+    return Start(folder, lock, attempt, wandb_id, checkpoint, state)
+
+
+def fetch_tokenizer(recipe: AnyRecipe, beginning: Beginning, scratch: Path, world: World) -> None:
+    """Go on with the tokenizer that the run was started with."""
+    found = find_checkpoints(recipe, beginning) if world.main else []
+    if found:
+        trained = found[0].parent.parent / "tokenizer"
+        if trained.is_dir():
+            shutil.copytree(trained, scratch / "tokenizer")
+
+
+def keep_tokenizer(scratch: Path, folder: Path) -> None:
+    """A tokenizer that was trained belongs to the run, from its first start on."""
+    made, kept = scratch / "tokenizer", folder / "tokenizer"
+    if made.is_dir() and not kept.is_dir():
+        partial = folder / "tokenizer.partial"
+        shutil.copytree(made, partial)
+        partial.rename(kept)
+
+
+@contextmanager
+def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
+    """A folder beside the run directory, where all ranks see it; gone afterwards."""
+    parent = run_folder(recipe).parent
+    made: list[Path] = []
+
+    def make() -> None:
+        if world.main:
+            try:
+                parent.mkdir(parents=True, exist_ok=True)
+                made.append(Path(tempfile.mkdtemp(prefix=".preparing-", dir=parent)))
+            except OSError as error:
+                raise InputError(f"{parent}: cannot be written ({error.strerror})") from None
+
+    world.main_first(make)
+    try:
+        yield world.gather(made[0] if made else Path())[0]
+        world.barrier()
+    finally:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                parent.rmdir()  # if nothing came of the run

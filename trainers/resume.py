@@ -1,0 +1,193 @@
+"""Going on where a run stopped: which checkpoint, whether it fits, and the run directory cut back to it.
+
+A checkpoint fits when everything that can change the result is as it was: the recipe's settings that
+matter, the corpus, the split and the plans made of them. Ranks, ZeRO stage and paths may differ.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from configs.beginning import Beginning
+from configs.errors import InputError
+from configs.load import AnyRecipe, run_folder, settings_that_matter
+from configs.schema import CheckpointConfig
+from trainers.checkpoint import (
+    CHECKPOINTS,
+    SET_ASIDE,
+    SUMS,
+    Checkpoint,
+    Damaged,
+    list_checkpoints,
+    remove,
+    sweep,
+    writing,
+)
+from trainers.data import RunData
+from trainers.state import TrainingState
+from trainers.tracking import METRICS
+from trainers.world import World
+
+log = logging.getLogger("sokhan")
+
+
+def find_checkpoints(recipe: AnyRecipe, beginning: Beginning) -> list[Path]:
+    """The checkpoints to try, in this order; none: start from the beginning."""
+    if beginning.anew:
+        return []
+    if beginning.resume == "auto":
+        folder = run_folder(recipe) / CHECKPOINTS
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise InputError(
+                f"{folder}: is a link or a file; checkpoints are read from a folder of its own only"
+            )
+        return list_checkpoints(folder)
+    path = Path(beginning.resume)
+    if path.is_dir() and (path / "config.yaml").is_file():
+        path = path / CHECKPOINTS
+    found = list_checkpoints(path) if path.name == CHECKPOINTS else [path]
+    if not found or not path.is_dir():
+        raise InputError(
+            f"--resume {beginning.resume}: no checkpoint there; name a run or its step-N"
+        )
+    return found
+
+
+def choose(found: list[Path], world: World, config: CheckpointConfig) -> Checkpoint | None:
+    """The first checkpoint that is whole, with the best weights that go with it. Raises InputError
+    where there are some but none can be used: a run never starts over because of damage."""
+    problems: list[str] = []
+    for path in found:
+        try:
+            return open_verified(path, world, to_train=True)
+        except Damaged as problem:
+            problems.append(str(problem))
+            if config.damaged == "refuse":
+                raise InputError(
+                    f"{problem}; `--checkpoint.damaged previous` goes on from the one before"
+                ) from None
+            if world.main:
+                log.warning("%s; trying the checkpoint before it", problem)
+    if problems:
+        raise InputError(
+            f"no checkpoint can be used: {'; '.join(problems)}; `--resume never` starts over"
+        )
+    return None
+
+
+def open_verified(path: Path, world: World, to_train: bool) -> Checkpoint:
+    """Open a checkpoint, every hash of it compared by one of the ranks. Raises the same Damaged on
+    all ranks. ``to_train``: also its optimizer's state and best weights must be there."""
+    checkpoint: Checkpoint | None = None
+    problem: Damaged | None = None
+    try:
+        checkpoint = Checkpoint(path)
+        checkpoint.verify(world.rank, world.size)
+        if to_train:
+            if not checkpoint.has_optimizer:
+                raise Damaged(f"{path}: has weights only, not the optimizer's state")
+            checkpoint.check_training()
+            best = checkpoint.facts["best"]
+            if best and best["tag"] != path.name:
+                with_best = Checkpoint(path.parent / best["tag"])
+                with_best.verify(world.rank, world.size)
+                with_best.check_training()
+    except Damaged as error:
+        problem = error
+    for found in world.gather(problem):
+        if found is not None:
+            raise found
+    assert checkpoint is not None
+    return checkpoint
+
+
+def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: bool) -> None:
+    """Raise InputError, naming what differs, unless training can go on from here as if it had never
+    stopped. ``force`` lets settings differ, but not the data."""
+    facts, where = checkpoint.facts, checkpoint.folder
+    state = TrainingState.from_dict(facts["state"])
+    if facts["data"] != data.digests():
+        raise InputError(
+            f"{where}: was trained on other data (corpus, split or evaluation batches); use the same "
+            "shards and split, or start anew with `--resume never` or another --output.name"
+        )
+    changes = differences(facts["settings"], settings_that_matter(recipe))
+    if changes and not force:
+        raise InputError(
+            f"{where}: was trained with other settings: {', '.join(changes)}; use the same, choose "
+            "another --output.name, or go on with the new ones by --force"
+        )
+    if not state.evaluated and facts["plan"] != data.training_plan(state.epoch).digest():
+        raise InputError(
+            f"{where}: lies within epoch {state.epoch}, whose batches are others now; only a "
+            "checkpoint of an epoch's end (step-N-evaluated) can be gone on from with them"
+        )
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """ "key old -> new" for each setting that differs."""
+    absent = "(none)"
+    return [
+        f"{key} {saved.get(key, absent)} -> {now.get(key, absent)}"
+        for key in sorted({*saved, *now})
+        if saved.get(key, absent) != now.get(key, absent)
+    ]
+
+
+def cut_back(folder: Path, checkpoint: Checkpoint, force: bool) -> None:
+    """Make the run directory what it was when the checkpoint was saved. Rank 0 only.
+
+    A checkpoint of another run is copied into this one first. Newer checkpoints are set aside, to be
+    deleted when the next one is safe.
+    """
+    source, run = checkpoint.folder, checkpoint.folder.parent.parent
+    if run.resolve() != folder.resolve():
+        _adopt(folder, checkpoint)
+    sweep(folder / CHECKPOINTS)
+    for path in list_checkpoints(folder / CHECKPOINTS):
+        if path.name == source.name:
+            break
+        aside = path.with_name(SET_ASIDE + path.name)
+        with writing(path):
+            if aside.is_symlink() or aside.exists():
+                remove(aside)
+            path.rename(aside)
+    metrics, length = folder / METRICS, checkpoint.facts["metrics_bytes"]
+    size = metrics.stat().st_size if metrics.is_file() else 0
+    if size < length and not force:
+        raise InputError(
+            f"{metrics}: has {size} bytes, but had {length} when {source.name} was saved; put the lost "
+            "lines back, or go on without them by --force"
+        )
+    if size > length:
+        with writing(metrics):
+            os.truncate(metrics, length)
+
+
+def _adopt(folder: Path, checkpoint: Checkpoint) -> None:
+    source = checkpoint.folder
+    own = folder / CHECKPOINTS
+    if list_checkpoints(own):
+        raise InputError(
+            f"{folder}: has checkpoints of its own; go on from them with `--resume auto`, or choose "
+            "another --output.name"
+        )
+    metrics = source.parent.parent / METRICS
+    if metrics.is_file():
+        with writing(folder / METRICS):
+            shutil.copyfile(metrics, folder / METRICS)
+    best = checkpoint.facts["best"]
+    tags = {source.name, *([best["tag"]] if best else [])}
+    # The checkpoint itself comes last: a copy that was cut short is not gone on from.
+    for tag in sorted(tags, key=lambda tag: tag == source.name):
+        staging = own / f".saving-{tag}-copy"
+        with writing(staging):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            for name in (*Checkpoint(source.parent / tag).sums, SUMS):
+                shutil.copyfile(source.parent / tag / name, staging / name)
+            staging.rename(own / tag)

@@ -1,0 +1,101 @@
+"""One global step: the gradients of all micro-batches and one update."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from trainers.data import RunData
+from trainers.engine import Engine
+from trainers.task import Batch
+
+_SEED_TAG = 20
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """What a rank adds to the totals of a global step."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    broken: float = 0.0
+    """1 if the gradient was not finite."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One rank's part of a global step, its sums perhaps still on their way from the device."""
+
+    epoch: int
+    step: int
+    """Counted from 1 over all epochs."""
+    rate: float
+    items: float
+    """Of the global step."""
+    values: HostCopy
+    """(3,) see ``StepSums``."""
+    batches: list[Batch]
+    seconds: float = 0.0
+    """From its start to the next one's, reading and exchange included."""
+
+    @property
+    def sums(self) -> StepSums:
+        """The values, once they have arrived."""
+        return StepSums(*self.values.read())
+
+
+class HostCopy:
+    """A small device tensor on its way to the host."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        if value.device.type == "cuda":
+            self._value = torch.empty_like(value, device="cpu", pin_memory=True)
+            self._value.copy_(value, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._value = value
+
+    def read(self) -> list[float]:
+        """The numbers, once they have arrived."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._value.tolist()  # type: ignore[no-any-return]
+
+
+def train_step(
+    engine: Engine, data: RunData, batches: list[Batch], epoch: int, step: int, rate: float, items: float
+) -> StepResult:  # fmt: skip
+    """One global step: the loss of all ranks' micro-batches together is their mean over ``items``.
+
+    ``step`` counts those done before, over all epochs.
+    """
+    engine.set_learning_rate(rate)
+    micro_batches = data.recipe.batching.micro_batches
+    sums = torch.zeros(3, dtype=torch.float64, device=data.world.device)
+    for batch in batches:
+        seed_step(data.recipe.seed, epoch, step, batch.request.micro_batch)
+        output = data.task.step(engine, batch, data.world.device)
+        loss = output.losses.sum() * (1.0 if batch.request.counted else 0.0)
+        # The engine averages over micro-batches; a short one must not weigh like a full one.
+        engine.backward(loss * (micro_batches / items))
+        if batch.request.counted:
+            labels = batch.labels.to(data.world.device, non_blocking=True)
+            sums[0] += loss.detach()
+            sums[1] += (output.logits.argmax(1) == labels).sum()
+    norm = torch.as_tensor(engine.gradient_norm)
+    sums[2] = ~torch.isfinite(norm) | (norm < 0)
+    return StepResult(epoch, step + 1, rate, items, HostCopy(sums), batches)
+
+
+def seed_step(seed: int, epoch: int, step: int, micro_batch: int) -> None:
+    """Seed everything that a forward pass may draw from, so that it does not depend on the rank, nor
+    on what was drawn before: a resumed run draws the same."""
+    words = np.random.SeedSequence([_SEED_TAG, seed, epoch, step, micro_batch]).generate_state(3)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002 - transformers' masking draws from it
+    random.seed(int(words[2]))
