@@ -2,7 +2,8 @@
 #
 # Needs only make and one Python of 3.11 to 3.13. Which one: PYTHON=... if given, else the one .venv
 # was made with, else the first that works of python3.13, python3.12, python3.11 and python3.
-# Other variables: VENV (folder of the environment), ARGS (passed on to `sokhan demo` or pytest).
+# Other variables: VENV (folder of the environment), ARGS (passed on to `sokhan demo`, pytest or
+# tests/faults/kills.py).
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -46,6 +47,7 @@ help:
 	@echo "make run      set up .venv, then pack, train and report on the demo corpora"
 	@echo "make test     set up and run the fast tests      (ARGS='-k plan' picks some)"
 	@echo "make slow     run the slow tests"
+	@echo "make faults   kill trainings at random and compare what comes out   (N=100 kills, SEED=1)"
 	@echo "make check    formatting, lint and types"
 	@echo "make format   format the code and sort imports"
 	@echo "make numpy2   check that batch plans are the same under NumPy 2"
@@ -65,6 +67,13 @@ test: $(READY_TEST)
 .PHONY: slow
 slow: $(READY_TEST)
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Kills of real trainings at points drawn from SEED: about 20 s each. ARGS='--recipes bert-fp32 ...'
+N ?= 100
+SEED ?= 1
+.PHONY: faults
+faults: $(READY_TEST)
+	$(BIN)/python -m tests.faults.kills --kills $(N) --seed $(SEED) $(ARGS)
 
 .PHONY: check
 check: $(READY_TEST)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.beginning import Beginning
+from configs.beginning import Beginning, read_options
 from configs.load import AnyRecipe, load_recipe, shipped_recipes
 from configs.schema import NliRecipe
 from launch.cli import build_parser, main
@@ -52,6 +52,7 @@ class Training:
     recipes: list[str]
     overrides: list[str]
     ranks: int = 1
+    beginning: Beginning = dataclasses.field(default_factory=Beginning)
 
     def tiny(self, recipe: AnyRecipe) -> list[str]:
         """Its overrides, and those that make it a matter of seconds."""
@@ -81,7 +82,9 @@ def parse(words: list[str]) -> Training | None:
             for name in set(options.recipes) - {OWN_RECIPE}:
                 load_recipe(name, options.overrides)
         if options.command == "train" and not options.print_config:
-            training = Training(options.recipes, options.overrides, options.ranks or 1)
+            beginning = read_options(options, options.recipes)
+            ranks = options.ranks or 1
+            training = Training(options.recipes, options.overrides, ranks, beginning)
     elif tool == "deepspeed" or words[:3] == ["python", "-m", "trainers"]:
         flags = words[1 : words.index("trainers") - 1]
         assert flags in (["--num_gpus", "2"], []), flags
@@ -102,14 +105,16 @@ def parse(words: list[str]) -> Training | None:
     return training
 
 
-def train_in(world: World, folder: str, name: str, overrides: list[str]) -> None:
+def train_in(
+    world: World, folder: str, name: str, overrides: list[str], beginning: Beginning
+) -> None:
     """Train in a rank of a pool, as if started in ``folder``."""
     from trainers.run import train
 
     before = os.getcwd()
     os.chdir(folder)
     try:
-        train(load_recipe(name, overrides), world)
+        train(load_recipe(name, overrides), world, beginning)
     finally:
         os.chdir(before)
 
@@ -167,7 +172,7 @@ def test_blocks_run(
     def start(training: Training, words: list[str]) -> None:
         for name in training.recipes:
             tiny = training.tiny(load_recipe(name, training.overrides))
-            ranks(1).run(train_in, str(tmp_path), name, tiny)
+            ranks(1).run(train_in, str(tmp_path), name, tiny, training.beginning)
 
     run_page(page, tmp_path, start)
     if page.name == "README.md":

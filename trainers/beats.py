@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_INTERVAL = 1.0
-_LOOK = 5.0
+INTERVAL = 1.0
+"""Seconds between two beats."""
+LOOK = 5.0
 """Seconds in which other waiting ranks say so too, and a living rank's heart beats."""
 
 
@@ -25,12 +26,15 @@ class RankHangs(RuntimeError):
 class Beats:
     """This rank's heartbeat, and what those of the others say. Without a store: alone."""
 
-    def __init__(self, store: Any, rank: int, size: int) -> None:
+    def __init__(
+        self, store: Any, rank: int, size: int, interval: float = INTERVAL, look: float = LOOK
+    ) -> None:
         self.count = 0
         """Exchanges that this rank has entered."""
         self.place = ""
         """Where the training is, for messages."""
         self._rank, self._size = rank, size
+        self._interval, self._look_time = interval, look
         self._ended = threading.Event()
         self._store: Any = store.clone() if store else None
         if store:
@@ -46,7 +50,7 @@ class Beats:
         if self._store is None:
             return True
         try:
-            return within(_LOOK, lambda: int(self._store.add(f"sokhan/{key}", 1)) == 1)
+            return within(self._look_time, lambda: int(self._store.add(f"sokhan/{key}", 1)) == 1)
         except RuntimeError:
             return None
 
@@ -59,7 +63,7 @@ class Beats:
         if self._store is None:
             return []
         try:
-            found = within(2 * _LOOK, self._look)
+            found = within(2 * self._look_time, self._look)
         except RuntimeError:  # the store is gone: its keeper has died, not hung
             return []
         return [0] if found is None else found
@@ -67,7 +71,7 @@ class Beats:
     def _look(self) -> list[int]:
         self._store.set(f"sokhan/gave-up/{self._rank}", "")
         before = self._read()
-        time.sleep(_LOOK)
+        time.sleep(self._look_time)
         after = self._read()
         suspects = [r for r in range(self._size) if not self._store.check([f"sokhan/gave-up/{r}"])]
         still = [rank for rank in suspects if before[rank] == after[rank]]
@@ -93,7 +97,7 @@ class Beats:
                 store.set(f"sokhan/beat/{self._rank}", f"{self.count} {beat}")
             except RuntimeError:  # the rank that keeps the store has left
                 return
-            self._ended.wait(_INTERVAL)
+            self._ended.wait(self._interval)
 
 
 def within(seconds: float, action: Callable[[], T]) -> T | None:

@@ -248,7 +248,7 @@ class Checkpoint:
             facts = parse(_text(self.folder / FACTS))
             number = facts.get("format")
             if type(number) is int and number != FORMAT:
-                raise InputError(f"{self.folder}: of format {short(number)}, not {FORMAT}")
+                raise InputError(f"{self.folder / FACTS}: of format {short(number)}, not {FORMAT}")
             if type(number) is not int or facts.get("tag") != self.folder.name:
                 raise ValueError(f"it was saved as {short(facts.get('tag'))}")
             return facts, check_layout(facts)

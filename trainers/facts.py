@@ -175,5 +175,5 @@ _STATE: dict[str, Test] = {
     "sums": lambda value: (
         isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
     ),
-    "seconds": _is_number,
+    "seconds": lambda value: _is_number(value) and value >= 0,
 }

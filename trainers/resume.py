@@ -93,9 +93,7 @@ def open_verified(path: Path, world: World, to_train: bool) -> Checkpoint:
             checkpoint.check_training()
             best = checkpoint.facts["best"]
             if best and best["tag"] != path.name:
-                with_best = Checkpoint(path.parent / best["tag"])
-                with_best.verify(world.rank, world.size)
-                with_best.check_training()
+                _verify_best(path, best["tag"], world)
     except Damaged as error:
         problem = error
     for found in world.gather(problem):
@@ -103,6 +101,15 @@ def open_verified(path: Path, world: World, to_train: bool) -> Checkpoint:
             raise found
     assert checkpoint is not None
     return checkpoint
+
+
+def _verify_best(path: Path, tag: str, world: World) -> None:
+    try:
+        best = Checkpoint(path.parent / tag)
+        best.verify(world.rank, world.size)
+        best.check_training()
+    except Damaged as error:
+        raise Damaged(f"{path}: the best weights that go with it are damaged: {error}") from None
 
 
 def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: bool) -> None:

@@ -116,7 +116,7 @@ def run_chain(
         with launched(command, out / f"start-{len(starts) + 1}.txt") as started:
             start = _see_through(started, watched, next_kill(watched, placed))
         start.problems += _went_on(run, watched, newest)
-        start.problems += _compare(run, start, reference)
+        start.problems += compare(run, start, reference)
         starts.append(start)
         tell(start)
     return starts
@@ -136,7 +136,7 @@ def _see_through(started: Launched, watched: Watched, kill: Kill | None) -> Star
     finished = (watched.run / "summary.json").is_file()
     start = Start(placed, watched.step(), code, time.monotonic() - began, finished, problems)
     if not problems:
-        start.problems += _judge(start, started.output)
+        start.problems += judge(start, started.output)
     return start
 
 
@@ -150,7 +150,7 @@ def _place(started: Launched, watched: Watched, kill: Kill) -> bool:
     victim = None
     while alive() and victim is None:
         victim = _find(started, kill.victim)
-        time.sleep(LOOK if victim else 0.02)
+        time.sleep(LOOK if victim else 0.1)
     if victim is None or not wait_for(watched, kill.moment, kill.number, kill.delay, alive):
         return False
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -179,8 +179,8 @@ def _left(started: Launched, patience: float) -> list[str]:
     return [f"process left: {process}" for process in left]
 
 
-def _judge(start: Start, output: str) -> list[str]:
-    """Is it the right exit code?"""
+def judge(start: Start, output: str) -> list[str]:
+    """Is it the right exit code, and does the command say the right thing?"""
     kill, code, finished = start.kill, start.code, start.finished
     saved = "stopped after saving" in output
     if kill is None:
@@ -233,7 +233,7 @@ def _went_on(run: Path, watched: Watched, newest: Sequence[str]) -> list[str]:
     return [] if name == list(newest) else [f"went on from {name}, not {list(newest)}"]
 
 
-def _compare(run: Path, start: Start, reference: Reference) -> list[str]:
+def compare(run: Path, start: Start, reference: Reference) -> list[str]:
     """What must be as in the uninterrupted run: all in the end, and the metrics at every moment."""
     metrics = run / "metrics.jsonl"
     found = metrics.read_bytes() if metrics.is_file() else b""
@@ -306,37 +306,33 @@ def main() -> int:
         left = options.kills - sum(start.kill is not None for start in starts)
         if left <= 0:
             break
-        limit, drawn = min(options.chain, left), random.Random(f"{options.seed}/{chain}")
-        out = folder.absolute() / f"chain-{options.seed}-{chain}"
-
-        def next_kill(
-            watched: Watched,
-            placed: int,
-            reference=reference,
-            limit=limit,
-            drawn=drawn,  # type: ignore
-        ) -> Kill | None:
-            return draw(drawn, reference, watched) if placed < limit else None
-
-        def tell(start: Start, chain: int = chain, name: str = reference.recipe.name) -> None:
-            _print(chain, name, start)
-
-        done = run_chain(reference, out, next_kill, tell)
-        starts += done
-        if not any(start.problems for start in done):
-            shutil.rmtree(out)
+        name, limit = f"{options.seed}-{chain}", min(options.chain, left)
+        starts += _run_drawn(name, reference, folder.absolute() / name, limit)
     failures = _summarize(starts)
     if not options.folder and not failures:
         shutil.rmtree(folder)
     return 1 if failures else 0
 
 
-def _print(chain: int, recipe: str, start: Start) -> None:
+def _run_drawn(name: str, reference: Reference, out: Path, kills: int) -> list[Start]:
+    """A chain of drawn kills, seeded by its name. Its files stay if something was wrong."""
+    drawn = random.Random(name)
+
+    def next_kill(watched: Watched, placed: int) -> Kill | None:
+        return draw(drawn, reference, watched) if placed < kills else None
+
+    starts = run_chain(reference, out, next_kill, lambda start: _print(name, reference, start))
+    if not any(start.problems for start in starts):
+        shutil.rmtree(out)
+    return starts
+
+
+def _print(chain: str, reference: Reference, start: Start) -> None:
     what = str(start.kill) if start.kill else "not killed"
     end = "finished" if start.finished else ""
     words = "; ".join(start.problems) and f"FAILED: {'; '.join(start.problems)}"
     print(
-        f"chain {chain:3} {recipe:15} {what:32} step {start.step:3}  exit {start.code:3} "
+        f"{chain:6} {reference.recipe.name:15} {what:32} step {start.step:3}  exit {start.code:3} "
         f"{start.seconds:5.1f} s  {end} {words}".rstrip(),
         flush=True,
     )
