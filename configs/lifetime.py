@@ -6,8 +6,12 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -25,6 +29,19 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Non
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def end_with_creator() -> None:
+    """End this process of ``multiprocessing`` with the one that asked for it, however that ends and
+    whatever this one is at, also where a fork server stands between the two."""
+
+    def watch(creator: BaseProcess) -> None:
+        wait([creator.sentinel])
+        os._exit(1)
+
+    creator = parent_process()
+    if creator is not None:
+        threading.Thread(target=watch, args=(creator,), daemon=True).start()
 
 
 @contextmanager

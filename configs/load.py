@@ -129,6 +129,13 @@ def free_run_folder(recipe: AnyRecipe, overwrite: bool) -> Path:
     return folder
 
 
+def left_to_train(recipes: Sequence[AnyRecipe], overwrite: bool) -> list[AnyRecipe]:
+    """Those of several recipes whose runs are not finished, so that the same command goes on where
+    it was stopped; all of them if all are, or with ``overwrite``: what then, is decided for each."""
+    left = [recipe for recipe in recipes if not (run_folder(recipe) / SUMMARY).is_file()]
+    return list(recipes) if overwrite or not left else left
+
+
 def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}."""
     flat: dict[str, Any] = {}

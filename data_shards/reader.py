@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import zlib
 from bisect import bisect_left
 from collections import OrderedDict
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import InputError
-from configs.lifetime import end_with_parent, signals_blocked
+from configs.lifetime import end_with_creator, signals_blocked
 from configs.schema import AugmentConfig
 from data_shards.augment import apply_change, draw_change, pitched_key
 from data_shards.index import ShardIndex, key_order, open_index
@@ -220,23 +219,23 @@ def open_loader(
         pin_memory=pin,
         multiprocessing_context=context,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_end_with_server if workers else None,
+        worker_init_fn=_prepare_worker if workers else None,
     )
     return _raising(iter(loader))
 
 
 def _start_fork_server() -> None:
     """Start it, and so all workers, such that a signal to every process of a job leaves them at work
-    until this process has saved. The server ends with this process: it reads the end of a pipe."""
+    until this process has saved."""
     with signals_blocked():
         resource_tracker.ensure_running()
     with signals_blocked():  # once more: starting the tracker lifts the block of some signals
         forkserver.ensure_running()
 
 
-def _end_with_server(worker: int) -> None:
-    """Also in the middle of a read that does not return."""
-    end_with_parent(os.getppid(), signal.SIGKILL)
+def _prepare_worker(worker: int) -> None:
+    # torch has a worker watch its parent, which is the fork server; that lives as long as a worker.
+    end_with_creator()
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
-from configs.load import AnyRecipe, free_run_folder, load_recipe, run_folder
+from configs.load import AnyRecipe, free_run_folder, left_to_train, load_recipe, run_folder
 from configs.rank_status import FAILED, TRAINED
 from launch.supervise import run_ranks
 
@@ -34,13 +34,22 @@ def count_gpus() -> int:
 
 
 def train(
-    names: Sequence[str], overrides: Sequence[str], *, ranks: int, beginning: Beginning, command: str
+    names: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    ranks: int,
+    beginning: Beginning,
+    command: str,
 ) -> int:
     """Train recipes one after the other on ``ranks`` processes; returns the exit code (see above).
 
     Everything that can be checked without torch is checked here, before any process starts.
     """
-    recipes = [load_recipe(name, overrides) for name in names]
+    given = [load_recipe(name, overrides) for name in names]
+    recipes = left_to_train(given, beginning.overwrite)
+    for recipe in given:
+        if recipe not in recipes:
+            print(f"{recipe.recipe}: finished already, {run_folder(recipe)}", flush=True)
     for recipe in recipes:
         check(recipe, ranks, count_gpus(), beginning)
     arguments = ["--config", *names, *beginning.flags(), *overrides]

@@ -17,7 +17,7 @@ def add_commands(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train one or more recipes on this machine",
-        usage="sokhan train RECIPE... [--ranks N] [--resume auto|never|PATH] [--overwrite] [--FIELD VALUE]...",
+        usage="sokhan train RECIPE... [--ranks N] [--resume WHERE] [--overwrite] [--FIELD VALUE]...",
         description="RECIPE is a YAML file or the name of a shipped one. Any field of it can "
         "be set: --optim.lr 3e-5 --engine.zero 2. "
         "`--print_config` shows all fields and where they stand.",

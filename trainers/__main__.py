@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from configs.beginning import Beginning, add_options, read_options
 from configs.errors import InputError
 from configs.lifetime import end_with_parent
-from configs.load import AnyRecipe, load_recipe, to_yaml
+from configs.load import AnyRecipe, left_to_train, load_recipe, to_yaml
 from configs.rank_status import FAILED, STOPPED, TRAINED, WRONG_INPUT, State, report
 from trainers.stopping import Stopped, watch_signals
 
@@ -74,7 +74,7 @@ def main() -> int:
     if options.print_config:
         print("---\n".join(map(to_yaml, recipes)), end="")
         return TRAINED
-    _train(recipes, beginning)
+    _train(left_to_train(recipes, beginning.overwrite), beginning)
 
 
 def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:

@@ -19,7 +19,7 @@ import torch
 from configs.errors import InputError
 from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
 from trainers.checkpoint import writing
-from trainers.tracking import new_run_id
+from trainers.wandb_run import new_run_id
 
 log = logging.getLogger("sokhan")
 

@@ -26,9 +26,9 @@ from trainers.folder import (
     hold_run_folder,
     read_run,
 )
+from trainers.line_file import METRICS, PERFORMANCE
 from trainers.resume import check_same, choose, cut_back, find_checkpoints
 from trainers.state import TrainingState
-from trainers.tracking import METRICS, PERFORMANCE
 from trainers.world import World
 
 

@@ -28,8 +28,8 @@ from trainers.checkpoint import (
     writing,
 )
 from trainers.data import RunData
+from trainers.line_file import METRICS
 from trainers.state import TrainingState
-from trainers.tracking import METRICS
 from trainers.world import World
 
 log = logging.getLogger("sokhan")

@@ -34,7 +34,8 @@ from trainers.resume import open_verified
 from trainers.saving import Saver
 from trainers.stopping import Stopped
 from trainers.task import Task
-from trainers.tracking import FileTracker, NoTracker, Tracker, open_wandb
+from trainers.tracking import FileTracker, NoTracker, Tracker
+from trainers.wandb_run import open_wandb
 from trainers.world import World
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from configs.load import load_recipe, run_folder, shipped_recipes, signature, to_dict, to_yaml
+from configs.load import (
+    SUMMARY,
+    left_to_train,
+    load_recipe,
+    run_folder,
+    shipped_recipes,
+    signature,
+    to_dict,
+    to_yaml,
+)
 from configs.schema import EmotionRecipe, NliRecipe
 
 RECIPE = """
@@ -133,3 +142,15 @@ def test_run_folders_do_not_collide(recipe: Path) -> None:
     assert len(folders) == 4
     named = run_folder(load_recipe(recipe, ["--output.name", "first", "--output.folder", "out"]))
     assert named == Path("out/mine/first")
+
+
+def test_of_several_recipes_the_unfinished_are_left(tmp_path: Path) -> None:
+    overrides = ["--data.shards", "shards", "--output.folder", str(tmp_path)]
+    recipes = [load_recipe(f"demo/bert_{name}", overrides) for name in ("full", "heads")]
+    assert left_to_train(recipes, overwrite=False) == recipes
+    for done, recipe in enumerate(recipes, 1):
+        run_folder(recipe).mkdir(parents=True)
+        (run_folder(recipe) / SUMMARY).touch()
+        # All finished: each is then refused by itself.
+        assert left_to_train(recipes, overwrite=False) == (recipes[1:] if done == 1 else recipes)
+        assert left_to_train(recipes, overwrite=True) == recipes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,8 @@ import pytest
 
 from tests.faults.damage import (
     DAMAGES,
-    MARKER,
     NEWEST,
     OLDER,
-    OUTSIDE,
-    Payload,
     make_run,
     try_damages,
 )

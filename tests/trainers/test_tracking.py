@@ -25,7 +25,9 @@ from typing import Any
 import pytest
 
 from configs.load import load_recipe
-from trainers.tracking import FileTracker, NoTracker, NoWandb, new_run_id, open_wandb, read_lines
+from trainers.line_file import read_lines
+from trainers.tracking import FileTracker, NoTracker
+from trainers.wandb_run import NoWandb, new_run_id, open_wandb
 
 EPOCH = 3
 MARK = "SOKHAN_TEST_TRACKING"
