@@ -33,7 +33,7 @@ _COMMAND_OPTIONS = ("ranks", "overwrite", "resume", "force", "print_config", "cl
                     "slurm.cpus_per_task", "slurm.gpus_per_task")  # fmt: skip
 
 _SITE = ("data.shards", "data.workers", "engine.zero", "engine.activation_checkpointing",
-         "engine.timeout_minutes", "checkpoint", "tracking", "output", "recipe",
+         "engine.deterministic", "engine.timeout_minutes", "checkpoint", "tracking", "output", "recipe",
          "loop.log_every")  # fmt: skip
 
 

@@ -125,6 +125,9 @@ class EngineConfig:
     """bf16 and fp16 cast the whole model, bf16_autocast keeps fp32 weights; fp16 needs a GPU."""
     activation_checkpointing: bool = False
     """(site) Recompute activations in the backward pass: less memory, about a third more time."""
+    deterministic: bool = False
+    """(site) On GPUs, only kernels that give the same bits each time, where there are such; slower.
+    CPUs do so anyway."""
     timeout_minutes: float = 30.0
     """(site) A rank that does not answer the others for this long ends the run, which names it."""
 

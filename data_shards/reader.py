@@ -6,6 +6,7 @@ an open index (memory-mapped) and a few open tars, never the plan or the corpus.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import zlib
@@ -13,8 +14,9 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -227,10 +229,22 @@ def open_loader(
 def _start_fork_server() -> None:
     """Start it, and so all workers, such that a signal to every process of a job leaves them at work
     until this process has saved."""
+    _end_workers_at_exit()
     with signals_blocked():
         resource_tracker.ensure_running()
     with signals_blocked():  # once more: starting the tracker lifts the block of some signals
         forkserver.ensure_running()
+
+
+@cache
+def _end_workers_at_exit() -> None:
+    def end_workers() -> None:
+        # multiprocessing would send SIGTERM, which they hold back, and wait for ever.
+        for process in multiprocessing.active_children():
+            if isinstance(process, ForkServerProcess):
+                process.kill()
+
+    atexit.register(end_workers)
 
 
 def _prepare_worker(worker: int) -> None:

@@ -46,6 +46,8 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     """
     check_ranks(recipe, world.size)
     limit_threads()
+    if recipe.engine.deterministic:
+        be_deterministic()
     index = open_index(Path(recipe.data.shards))
     check_kind(recipe, index.manifest.kind)
     split = load_split(index, recipe.data.split)
@@ -167,6 +169,12 @@ def card_facts(data: RunData, results: dict[str, SplitMetrics]) -> CardFacts:
         command=command_line(),
         language="fa" if "shemo" in manifest.corpus or "farstail" in manifest.corpus else "",
     )
+
+
+def be_deterministic() -> None:
+    """Choose kernels that give the same bits each time; torch warns of operations that have none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def limit_threads() -> None:

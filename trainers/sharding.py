@@ -101,12 +101,11 @@ def make_moments(optimizer: Any, stage: int, updates: int) -> None:
 def count_updates(optimizer: Any, stage: int) -> int:
     """Updates that the optimizer has made; an fp16 step that overflowed is none."""
     inner = optimizer if stage == 0 else optimizer.optimizer
-    counts = {
-        int(inner.state[parameter]["step"]) if "step" in inner.state[parameter] else 0
-        for parameter in _updated(optimizer, stage)
-    }
-    assert len(counts) <= 1, f"parameters have been updated {sorted(counts)} times"
-    return counts.pop() if counts else 0
+    states = [inner.state.get(parameter, {}) for parameter in _updated(optimizer, stage)]
+    steps = [state["step"] for state in states if "step" in state]
+    counts = set(torch.stack(steps).tolist()) if steps else {0.0}
+    assert len(counts) == 1, f"parameters have been updated {sorted(counts)} times"
+    return int(counts.pop())
 
 
 def _updated(optimizer: Any, stage: int) -> list[Tensor]:

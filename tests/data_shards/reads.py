@@ -28,7 +28,8 @@ def stuck(request: Request, items: Sequence[Item]) -> int:
 
 
 def main() -> None:
-    """One row a step; "close" gives the loader up, and the process leaves as ranks do."""
+    """One row a step; "close" gives the loader up, and the process leaves as ranks do; at the end of
+    its input the process ends like any other, with the loader open."""
     root, collate = Path(sys.argv[1]), {"step_of": step_of, "stuck": stuck}[sys.argv[2]]
     n = len(open_index(root))
     offsets = np.arange(n + 1, dtype=np.int64)
@@ -38,11 +39,10 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         if line.strip() == "close":
-            break
+            del batches
+            print("closed", flush=True)
+            os._exit(0)
         print(next(batches), flush=True)
-    del batches
-    print("closed", flush=True)
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -65,3 +65,14 @@ def test_a_loader_that_is_stuck_can_be_given_up(text_shards: Path) -> None:
         assert answer(process, "close") == "closed"
         assert process.wait(60) == 0
         assert psutil.wait_procs(helpers, timeout=60)[1] == []
+
+
+@pytest.mark.parametrize("collate", ["step_of", "stuck"])
+def test_an_open_loader_does_not_keep_a_process_from_ending(
+    collate: str, text_shards: Path
+) -> None:
+    with reading(text_shards, collate) as (process, helpers):
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) == 0
+        assert psutil.wait_procs(helpers, timeout=60)[1] == []

@@ -411,6 +411,8 @@ def path_in_the_facts(path: Path, rng: Random) -> Names:
         f"../{CHECKPOINTS}/{path.name}", str(_outside(path) / path.name), "step-99", "..", "", "/",
         f"../../{OUTSIDE}/{path.name}", f"{path.name}\n", "step-\u0661\u0660-evaluated", "\ud800",
     ])  # fmt: skip
+    if path.name == OLDER and tag == "step-99":
+        tag = ".."  # the best weights of the best weights' checkpoint are not looked for
     facts["best"]["tag"] = facts["state"]["best"]["tag"] = tag
     return (*_write_facts(path, json.dumps(facts)), "step-99")
 
