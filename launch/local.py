@@ -27,10 +27,18 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 
 def count_gpus() -> int:
     """NVIDIA GPUs that this process may use, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = _visible_gpus()
     if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+        return len(visible)
     return len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+
+
+def _visible_gpus() -> list[str] | None:
+    """Names in CUDA_VISIBLE_DEVICES; None: all of the machine's."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return None
+    return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
 
 
 def train(
@@ -87,9 +95,12 @@ def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
     (what its ``deepspeed`` command runs, which would import torch once more)."""
     if ranks == 1:
         return [sys.executable, "-m", "trainers", *arguments]
-    world = base64.urlsafe_b64encode(
-        json.dumps({"localhost": list(range(ranks))}).encode()
-    ).decode()
+    # The launcher makes of these numbers what each rank sees as CUDA_VISIBLE_DEVICES.
+    gpus = (_visible_gpus() or [str(n) for n in range(ranks)])[:ranks]
+    if not all(gpu.isdigit() for gpu in gpus):
+        raise InputError(f"CUDA_VISIBLE_DEVICES: name GPUs by number, not {', '.join(gpus)}")
+    machine = {"localhost": [int(gpu) for gpu in gpus]}
+    world = base64.urlsafe_b64encode(json.dumps(machine).encode()).decode()
     launcher = [
         sys.executable,
         "-m",

@@ -61,6 +61,7 @@ def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int
         patience = 0.0
         try:
             ended_by = _wait(watched, signals)
+            watched.look()  # who has ended meanwhile has not been killed by what follows
             patience = 0.0 if ended_by or watched.running() else _GRACE
         finally:
             _end_all(process, others, patience)
@@ -148,14 +149,13 @@ def _wait(ranks: _Ranks, signals: list[int]) -> int | None:
 def _outcome(ranks: _Ranks) -> tuple[int, str]:
     """Exit code, and the error of the rank that really failed."""
     failed = ranks.in_state("failed")
-    words = [_words(failed, text) for text in dict.fromkeys(status.text for status in failed)]
-    words += [_vanished(ranks, ranks.statuses[rank]) for rank in ranks.vanished]
-    if words:
-        wrong_input = bool(failed) and failed[0].code == WRONG_INPUT
+    if words := [_words(failed, text) for text in dict.fromkeys(status.text for status in failed)]:
+        words += _without_a_word(ranks, ranks.vanished)
+        wrong_input = failed[0].code == WRONG_INPUT
         return WRONG_INPUT if wrong_input else FAILED, "\n".join(words)
-    if not ranks.all_started():
-        missing = [rank for rank in range(ranks.size) if rank not in ranks.statuses]
-        return FAILED, f"error: rank(s) {missing} did not start"
+    missing = [rank for rank in range(ranks.size) if rank not in ranks.statuses]
+    if words := _without_a_word(ranks, [*ranks.vanished, *missing]):
+        return FAILED, "\n".join(words)
     if lost := ranks.in_state("lost_peer"):
         return (
             FAILED,
@@ -183,15 +183,23 @@ def _words(failed: Sequence[RankStatus], text: str) -> str:
     return f"{text}\nerror: rank {first.rank} (process {first.pid}) failed: {last}"
 
 
-def _vanished(ranks: _Ranks, status: RankStatus) -> str:
-    name = f"error: rank {status.rank} (process {status.pid})"
+def _without_a_word(ranks: _Ranks, gone: Sequence[int]) -> list[str]:
+    """One line for each rank that has ended without telling why."""
     code = ranks.process.returncode or 0
     # DeepSpeed's launcher exits with -n, cut to a byte, for the first rank that signal n has ended.
-    number = -code if code < 0 else 256 - code if code > 192 else 0
-    if number == 0 or len(ranks.vanished) > 1:
-        return f"{name} ended without a word, perhaps killed or out of memory"
-    hint = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
-    return f"{name} was killed (signal {number}){hint}"
+    number = 256 - code if code > 192 else -code if code < 0 and ranks.size == 1 else 0
+    lines = []
+    for rank in gone:
+        status = ranks.statuses.get(rank)
+        name = f"error: rank {rank} (process {status.pid})" if status else f"error: rank {rank}"
+        if number and len(gone) == 1:
+            hint = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
+            lines.append(f"{name} was killed (signal {number}){hint}")
+        elif status:
+            lines.append(f"{name} ended without a word, perhaps killed or out of memory")
+        else:
+            lines.append(f"{name} did not start")
+    return lines
 
 
 def _end_all(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LAST_WORDS = 2.0
 """Seconds that a failed rank stays, so that others learn that the error has been told."""
 _INTERRUPTED = 130
+_STARTED_BY = os.getppid()
 
 
 # Idle OpenMP threads must sleep, not spin: on shared cores spinning costs many times the work.
@@ -74,27 +75,31 @@ def main() -> int:
     if options.print_config:
         print("---\n".join(map(to_yaml, recipes)), end="")
         return TRAINED
-    _train(left_to_train(recipes, beginning.overwrite), beginning)
+    _train(recipes, beginning)
 
 
 def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
     """Train one recipe after the other in these processes, and leave."""
     sys.stdout, sys.stderr = _Output(sys.stdout), _Output(sys.stderr)  # type: ignore[assignment]
     world: World | None = None
+    flags = " ".join(beginning.flags())
     try:
         from trainers.run import train
         from trainers.world import join_world, leave_world
 
         world = join_world(timedelta(minutes=max(r.engine.timeout_minutes for r in recipes)))
         try:
-            for recipe in recipes:
+            # Rank 0 decides: a run may be finished, or seen as such, between two ranks' looks.
+            left = world.gather(left_to_train(recipes, beginning.overwrite))[0]
+            for recipe in left:
                 folder = train(recipe, world, beginning)
                 (folder / "ranks" / f"{world.rank}.done").touch()
             ending = Ending("finished", TRAINED)
         except Stopped as stopped:
             ending = Ending("saved", STOPPED)
             if world.main:
-                print(f"stopped after saving: {stopped}; the same command goes on", flush=True)
+                how = f"the same command{' without ' + flags if flags else ''} goes on"
+                print(f"stopped after saving: {stopped}; {how}", flush=True)
         leave_world(world)
     except KeyboardInterrupt:
         ending = Ending("failed", _INTERRUPTED, "stopped at once: what was not saved is lost")
@@ -150,7 +155,8 @@ def _leave(ending: Ending, world: World | None) -> NoReturn:
     At once: all is written and closed, and tearing the interpreter down under DeepSpeed's ZeRO 3
     aborts now and then, and waits for ever for helpers that are hung.
     """
-    told = report(ending.state, ending.text, ending.code)
+    # A starter that was killed in between reads no more.
+    told = report(ending.state, ending.text, ending.code) and os.getppid() == _STARTED_BY
     if ending.text and not told:
         speaks = world.first_to_fail() if world else os.environ.get("RANK", "0") == "0"
         if speaks:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from configs.errors import InputError
 from data_shards.writer import sha256_of
+from trainers.disk import one_line, writing
 from trainers.facts import (
     FORMAT,
     TAG,
@@ -81,7 +82,9 @@ def write_share(staging: Path, rank: int, pieces: Sequence[Piece]) -> Share:
         path = staging / f"{group}-{rank:05d}.safetensors"
         with writing(path):
             save_file({f"{p.kind}/{p.name}": _shaped(p) for p in chosen}, path)
-            _sync(path)
+            # safetensors makes files that only their owner can read.
+            path.chmod(staging.stat().st_mode & 0o666)
+            sync(path)
         share["sums"][path.name] = sha256_of(path)
         share["pieces"][path.name] = {
             f"{p.kind}/{p.name}": [p.start, p.tensor.numel()] for p in chosen
@@ -100,14 +103,20 @@ def commit(staging: Path, final: Path, shares: Sequence[Share], facts: Mapping[s
     path = staging / FACTS
     with writing(path):
         path.write_text(text, encoding="utf-8")
-        _sync(path)
+        sync(path)
     sums = {FACTS: sha256_of(path)}
     for share in shares:
         sums.update(share["sums"])
+    for name in sums:
+        if not (staging / name).is_file():
+            raise InputError(
+                f"{staging / name}: not there, though another rank has written it; the run directory "
+                "must lie where all nodes see it"
+            )
     write_sums(staging, sums)
     with writing(final):
         staging.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
 
 
 def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
@@ -117,9 +126,9 @@ def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
     with writing(path):
         try:
             partial.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
-            _sync(partial)
+            sync(partial)
             partial.replace(path)
-            _sync(folder)
+            sync(folder)
         except OSError:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -129,10 +138,13 @@ def write_sums(folder: Path, sums: Mapping[str, str]) -> None:
 def remove_optimizer(folder: Path) -> None:
     """Drop the optimizer's state: the weights stay a whole checkpoint at every moment."""
     sums = read_sums(folder)
-    dropped = [name for name in sums if name.startswith("optimizer-")]
-    write_sums(folder, {name: sha for name, sha in sums.items() if name not in dropped})
-    for name in dropped:
-        (folder / name).unlink(missing_ok=True)
+    kept = {name: sha for name, sha in sums.items() if not name.startswith("optimizer-")}
+    if kept != sums:
+        write_sums(folder, kept)
+    for path in folder.glob(
+        "optimizer-*.safetensors"
+    ):  # also those of a removal that was cut short
+        path.unlink()
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -155,8 +167,9 @@ def remove(path: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written or half-deleted."""
     for path in folder.glob(".*"):
-        if path.name.startswith((".saving-", ".deleting-")) and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+        if path.name.startswith((".saving-", ".deleting-")):
+            with contextlib.suppress(OSError):
+                remove(path)
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -214,6 +227,10 @@ class Checkpoint:
         state = self.facts["state"]
         if tag_of(state["step"], state["evaluated"]) != self.folder.name:
             raise Damaged(f"{self.folder / FACTS}: damaged (key 'state' is another checkpoint's)")
+
+    def close(self) -> None:
+        """Let go of the files, so that they can be deleted on any file system."""
+        self._open.clear()
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
@@ -327,32 +344,10 @@ class _Weights(Mapping[str, Tensor]):
         return len(self._shapes)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failed write into one line that names the file and the room that is left."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        place = getattr(error, "filename", None) or path
-        raise InputError(f"{place}: cannot be written ({why}); {room(path)}") from None
-
-
-def room(path: Path) -> str:
-    """How much the file system of a path can still take, in words."""
-    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-    return f"{shutil.disk_usage(existing).free:,} bytes are free there"
-
-
 def _shaped(piece: Piece) -> Tensor:
     """A whole tensor in its own shape, so that a single rank's files are plain state dicts."""
     whole = piece.tensor.numel() == torch.Size(piece.shape).numel()
     return piece.tensor.view(piece.shape) if whole else piece.tensor
-
-
-def one_line(error: Exception) -> str:
-    """An error's message for the middle of another."""
-    return " ".join(str(error).split())
 
 
 def _check_regular(path: Path) -> None:
@@ -369,7 +364,7 @@ def _text(path: Path) -> str:
         raise Damaged(f"{path}: cannot be read ({error})") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the kernel put a file or folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

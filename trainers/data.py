@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,10 +134,14 @@ class RunData:
         return _grouped(loader, requests.per_rank)
 
     def digests(self) -> dict[str, str]:
-        """Of the corpus and of what is evaluated: a run can go on only with the same."""
-        parts = ("validation", "test")
-        plans = {part: self.evaluation_plan(part).digest() for part in parts}
-        return {"corpus": self.index.manifest.digest, **plans}
+        """Of the corpus and of what each part of the split holds: a run can go on only with the same."""
+        digests = {"corpus": self.index.manifest.digest}
+        for part in PARTS:
+            entries = self.entries(part)
+            columns = entries.rows.astype("<i8"), entries.copies.astype("<i4")
+            sha = hashlib.sha256(b"".join(column.tobytes() for column in columns))
+            digests[part] = sha.hexdigest()[:16]
+        return digests
 
     def describe(self) -> dict[str, Any]:
         """What ``data.json`` says."""

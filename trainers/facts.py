@@ -163,6 +163,7 @@ def _refuse(constant: str) -> NoReturn:
 _BEST: dict[str, Test] = {
     "epoch": _is_count,
     "step": _is_count,
+    "metric": _is_text,
     "value": _is_number,
     "tag": _is_tag,
 }

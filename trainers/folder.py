@@ -18,7 +18,7 @@ import torch
 
 from configs.errors import InputError
 from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
-from trainers.checkpoint import writing
+from trainers.disk import writing
 from trainers.wandb_run import new_run_id
 
 log = logging.getLogger("sokhan")
@@ -44,7 +44,9 @@ class RunLock:
         except OSError as error:  # a file system without locks
             log.warning("%s: cannot be locked (%s); start no second run there", folder, error)
         self._stream.truncate(0)
-        self._stream.write(f"process {os.getpid()} on {platform.node()}\n")
+        job = os.environ.get("SLURM_JOB_ID")
+        holder = f"process {os.getpid()} on {platform.node()}"
+        self._stream.write(f"{holder} (SLURM job {job})\n" if job else f"{holder}\n")
         self._stream.flush()
 
     def release(self) -> None:
@@ -66,16 +68,19 @@ def hold_run_folder(recipe: AnyRecipe, overwrite: bool) -> tuple[Path, RunLock]:
     return folder, lock
 
 
-def describe_start(folder: Path, recipe: AnyRecipe, command: str, start: dict[str, Any]) -> None:
-    """Make the files that each start of a run writes anew, and add ``start`` to ``run.json``."""
+def describe_start(
+    folder: Path, recipe: AnyRecipe, command: str, new_id: bool, start: dict[str, Any]
+) -> None:
+    """Make the files that each start of a run writes anew, and add ``start`` to ``run.json``, with a
+    new W&B id if that is wanted."""
     with writing(folder):
-        (folder / "config.yaml").write_text(
-            f"# signature: {signature(recipe)}\n{to_yaml(recipe)}", encoding="utf-8"
-        )
+        write_text(folder / "config.yaml", f"# signature: {signature(recipe)}\n{to_yaml(recipe)}")
         (folder / "eval").mkdir()
         (folder / "ranks").mkdir()
-        (folder / "command.txt").write_text(command + "\n", encoding="utf-8")
+        write_text(folder / "command.txt", command + "\n")
         run = read_run(folder)
+        if new_id:
+            run["wandb_id"] = new_run_id()
         write_json(folder / RUN, {**run, "starts": [*run["starts"], start]})
 
 
@@ -104,9 +109,14 @@ def clear(folder: Path, keep: tuple[str, ...] = ()) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
+    """``write_text`` of a document."""
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Write and rename: a reader finds the old file or the new one."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

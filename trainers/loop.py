@@ -148,6 +148,7 @@ class Loop:
 
     def _step(self, batches: list[Batch], rate: float, items: float) -> StepResult:
         state = self.state
+        self.data.world.at(f"step {state.step + 1}")
         try:
             result = train_step(
                 self.engine, self.data, batches, state.epoch, state.step, rate, items
@@ -202,10 +203,11 @@ class Loop:
                 f"step {state.step}: the validation loss is not finite; try a lower optim.lr, "
                 "optim.clip 1.0 or fp32"
             )
-        value = self._value(metrics)
+        metric, value = self.data.recipe.evaluation.metric, self._value(metrics)
         best = state.best
-        if best is None or value > best.value:
-            best = Best(state.epoch, state.step, value, tag_of(state.step, evaluated=True))
+        # A forced change of the metric leaves nothing to compare with.
+        if best is None or best.metric != metric or value > best.value:
+            best = Best(state.epoch, state.step, metric, value, tag_of(state.step, evaluated=True))
         self.state = replace(state, evaluated=True, best=best)
         self._save(time.monotonic())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 import secrets
 import shutil
 import tempfile
@@ -27,9 +29,12 @@ from trainers.folder import (
     read_run,
 )
 from trainers.line_file import METRICS, PERFORMANCE
-from trainers.resume import check_same, choose, cut_back, find_checkpoints
+from trainers.resume import check_never_saved, check_same, choose, find_checkpoints
+from trainers.rewind import check_rewind, rewind
 from trainers.state import TrainingState
 from trainers.world import World
+
+_SCRATCH = ".preparing-"
 
 
 @dataclass(frozen=True)
@@ -60,27 +65,38 @@ def open_run(recipe: AnyRecipe, data: RunData, beginning: Beginning) -> Start:
     folder, lock = held[0] if held else (run_folder(recipe), None)
     found = world.main_first(lambda: find_checkpoints(recipe, beginning) if world.main else [])
     checkpoint = choose(world.gather(found)[0], world, recipe.checkpoint)
-    if checkpoint:
-        world.main_first(lambda: check_same(checkpoint, recipe, data, beginning.force))
+
+    def check() -> None:
+        if not world.main:
+            return
+        if checkpoint:
+            check_same(checkpoint, recipe, data, beginning.force)
+            check_rewind(folder, checkpoint, beginning.force)
+        elif not beginning.anew:
+            check_never_saved(folder)
 
     def prepare() -> str:
         if not world.main:
             return ""
         keep: tuple[str, ...] = ()
         if checkpoint:
-            cut_back(folder, checkpoint, beginning.force)
             keep = (RUN, CHECKPOINTS, METRICS, PERFORMANCE, "tokenizer", "wandb")
         elif not beginning.anew:
             keep = (RUN,)  # a new start of the same run
         clear(folder, keep)
-        describe_start(folder, recipe, command_line(), {
+        # What W&B has from a past that is left on purpose would stay in its run.
+        branches = beginning.force or beginning.resume not in ("auto", "never")
+        describe_start(folder, recipe, command_line(), branches, {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "checkpoint": str(checkpoint.folder) if checkpoint else None,
             "ranks": world.size,
             "zero": recipe.engine.zero,
         })  # fmt: skip
+        if checkpoint:
+            rewind(folder, checkpoint)
         return str(read_run(folder)["wandb_id"])
 
+    world.main_first(check)
     wandb_id = world.gather(world.main_first(prepare))[0]
     state = TrainingState.from_dict(checkpoint.facts["state"]) if checkpoint else TrainingState()
     attempt = world.gather(secrets.token_hex(4))[0]
@@ -101,8 +117,12 @@ def keep_tokenizer(scratch: Path, folder: Path) -> None:
     made, kept = scratch / "tokenizer", folder / "tokenizer"
     if made.is_dir() and not kept.is_dir():
         partial = folder / "tokenizer.partial"
-        shutil.copytree(made, partial)
-        partial.rename(kept)
+        try:
+            shutil.copytree(made, partial)
+            partial.rename(kept)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 @contextmanager
@@ -115,7 +135,9 @@ def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
         if world.main:
             try:
                 parent.mkdir(parents=True, exist_ok=True)
-                made.append(Path(tempfile.mkdtemp(prefix=".preparing-", dir=parent)))
+                _sweep(parent)
+                prefix = f"{_SCRATCH}{platform.node()}@{os.getpid()}@"
+                made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
             except OSError as error:
                 raise InputError(f"{parent}: cannot be written ({error.strerror})") from None
 
@@ -128,3 +150,12 @@ def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 parent.rmdir()  # if nothing came of the run
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes of this machine that were killed have left."""
+    prefix = f"{_SCRATCH}{platform.node()}@"
+    for left in parent.glob(f"{prefix}*"):
+        process = left.name.removeprefix(prefix).partition("@")[0]
+        if process.isdigit() and not Path("/proc", process).exists():
+            shutil.rmtree(left, ignore_errors=True)

@@ -7,8 +7,6 @@ matter, the corpus, the split and the plans made of them. Ranks, ZeRO stage and 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,12 @@ from configs.load import AnyRecipe, run_folder, settings_that_matter
 from configs.schema import CheckpointConfig
 from trainers.checkpoint import (
     CHECKPOINTS,
-    SET_ASIDE,
-    SUMS,
     Checkpoint,
     Damaged,
     list_checkpoints,
-    remove,
-    sweep,
-    writing,
 )
 from trainers.data import RunData
-from trainers.line_file import METRICS
+from trainers.line_file import PERFORMANCE, read_lines
 from trainers.state import TrainingState
 from trainers.world import World
 
@@ -119,7 +112,7 @@ def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: 
     state = TrainingState.from_dict(facts["state"])
     if facts["data"] != data.digests():
         raise InputError(
-            f"{where}: was trained on other data (corpus, split or evaluation batches); use the same "
+            f"{where}: was trained on other data (corpus, split or balance); use the same "
             "shards and split, or start anew with `--resume never` or another --output.name"
         )
     changes = differences(facts["settings"], settings_that_matter(recipe))
@@ -135,6 +128,16 @@ def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: 
         )
 
 
+def check_never_saved(folder: Path) -> None:
+    """Raise InputError if a run without checkpoints has had some: it must not start over unasked."""
+    saves = (line for line in read_lines(folder / PERFORMANCE) if line.get("kind") == "save")
+    if any(saves):
+        raise InputError(
+            f"{folder / CHECKPOINTS}: empty, but {PERFORMANCE} tells of saves; put the checkpoints back, "
+            "or start over with `--resume never`"
+        )
+
+
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """ "key old -> new" for each setting that differs."""
     absent = "(none)"
@@ -143,58 +146,3 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key in sorted({*saved, *now})
         if saved.get(key, absent) != now.get(key, absent)
     ]
-
-
-def cut_back(folder: Path, checkpoint: Checkpoint, force: bool) -> None:
-    """Make the run directory what it was when the checkpoint was saved. Rank 0 only.
-
-    A checkpoint of another run is copied into this one first. Newer checkpoints are set aside, to be
-    deleted when the next one is safe.
-    """
-    source, run = checkpoint.folder, checkpoint.folder.parent.parent
-    if run.resolve() != folder.resolve():
-        _adopt(folder, checkpoint)
-    sweep(folder / CHECKPOINTS)
-    for path in list_checkpoints(folder / CHECKPOINTS):
-        if path.name == source.name:
-            break
-        aside = path.with_name(SET_ASIDE + path.name)
-        with writing(path):
-            if aside.is_symlink() or aside.exists():
-                remove(aside)
-            path.rename(aside)
-    metrics, length = folder / METRICS, checkpoint.facts["metrics_bytes"]
-    size = metrics.stat().st_size if metrics.is_file() else 0
-    if size < length and not force:
-        raise InputError(
-            f"{metrics}: has {size} bytes, but had {length} when {source.name} was saved; put the lost "
-            "lines back, or go on without them by --force"
-        )
-    if size > length:
-        with writing(metrics):
-            os.truncate(metrics, length)
-
-
-def _adopt(folder: Path, checkpoint: Checkpoint) -> None:
-    source = checkpoint.folder
-    own = folder / CHECKPOINTS
-    if list_checkpoints(own):
-        raise InputError(
-            f"{folder}: has checkpoints of its own; go on from them with `--resume auto`, or choose "
-            "another --output.name"
-        )
-    metrics = source.parent.parent / METRICS
-    if metrics.is_file():
-        with writing(folder / METRICS):
-            shutil.copyfile(metrics, folder / METRICS)
-    best = checkpoint.facts["best"]
-    tags = {source.name, *([best["tag"]] if best else [])}
-    # The checkpoint itself comes last: a copy that was cut short is not gone on from.
-    for tag in sorted(tags, key=lambda tag: tag == source.name):
-        staging = own / f".saving-{tag}-copy"
-        with writing(staging):
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-            for name in (*Checkpoint(source.parent / tag).sums, SUMS):
-                shutil.copyfile(source.parent / tag / name, staging / name)
-            staging.rename(own / tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
+from configs.errors import InputError
 from configs.load import SUMMARY, AnyRecipe, settings_that_matter
 from configs.schema import EmotionRecipe
 from data_shards.index import ShardIndex, open_index
@@ -25,7 +27,7 @@ from trainers.folder import (
     describe_environment,
     write_json,
 )
-from trainers.loop import Loop, Summary
+from trainers.loop import Loop, Summary, TrainingFailed
 from trainers.metrics import SplitMetrics
 from trainers.models.freezing import ParameterReport
 from trainers.nli import NliTask
@@ -65,6 +67,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
             keep_tokenizer(scratch, start.folder)
     if start.checkpoint:
         engine.load(start.checkpoint, start.checkpoint.facts["counters"])
+        start.checkpoint.close()
     tracker: Tracker = NoTracker()
     if world.main:
         about = data.describe()
@@ -84,7 +87,13 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     except Stopped:
         tracker.pause()
         raise
+    except TrainingFailed:  # on all ranks, so what was finite before can still be saved
+        with contextlib.suppress(InputError):
+            saver.wait()
+        tracker.fail()
+        raise
     except Exception:
+        saver.abandon()
         tracker.fail()
         raise
     if start.lock:
@@ -121,7 +130,7 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
     best = {
         "epoch": summary.best.epoch,
         "step": summary.best.step,
-        "metric": data.recipe.evaluation.metric,
+        "metric": summary.best.metric,
         "value": summary.best.value,
     }
     saved = open_verified(folder / CHECKPOINTS / summary.best.tag, data.world, to_train=False)
@@ -154,6 +163,7 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
             f"  test: accuracy {test.accuracy:.4f}, UAR {test.uar:.4f}, macro F1 {test.macro_f1:.4f}",
             flush=True,
         )
+    saved.close()
     loop.saver.keep_finished()
 
 

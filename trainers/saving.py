@@ -10,9 +10,10 @@ collective. At most one save is under way.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -38,6 +39,8 @@ from trainers.checkpoint import (
 )
 from trainers.sharding import Piece
 from trainers.world import World
+
+log = logging.getLogger("sokhan")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Saver:
         self._staging = self.folder / f".saving-{tag}-{self._attempt}"
         self._final = self.folder / tag
         self._facts, self._began = facts, began
-        copies = [replace(piece, tensor=piece.tensor.clone()) for piece in pieces]
+        copies = _copied(pieces)
         rank, device, staging = self._world.rank, self._world.device, self._staging
         ready = _mark_of_now(device)
 
@@ -155,7 +158,7 @@ class Saver:
 
             def complete() -> None:
                 commit(staging, final, shares, facts)
-                with writing(self.folder):
+                with _only_warning("older checkpoints cannot be deleted"):
                     self.prune(final.name)
 
             self._task = _Background(complete)
@@ -185,7 +188,7 @@ class Saver:
             path = self.folder / tag
             if tag not in kept and tag not in bests:
                 remove_checkpoint(path)
-            elif tag not in kept or (tag != newest and self._config.optimizer == "newest"):
+            elif tag != newest and self._config.optimizer == "newest":
                 _without_optimizer(path)
         for path in self.folder.glob(f"{SET_ASIDE}*"):
             remove(path)
@@ -193,8 +196,23 @@ class Saver:
     def keep_finished(self) -> None:
         """What stays of a finished run: without the optimizer's state unless that is wanted."""
         if self._world.main and self._config.optimizer != "always":
-            for path in list_checkpoints(self.folder):
-                _without_optimizer(path)
+            with _only_warning("the optimizer's state cannot be removed"):
+                for path in list_checkpoints(self.folder):
+                    _without_optimizer(path)
+
+    def abandon(self) -> None:
+        """Leave nothing half-written behind when training ends by an error."""
+        if self._world.main and self._phase != "idle":
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _only_warning(what: str) -> Iterator[None]:
+    """Tidying up that fails is no reason to end a training whose new checkpoint is safe."""
+    try:
+        yield
+    except (OSError, InputError) as error:
+        log.warning("%s: %s", what, error)
 
 
 def _best_of(folder: Path) -> str | None:
@@ -210,6 +228,14 @@ def _without_optimizer(folder: Path) -> None:
     """A damaged checkpoint stays as it is: that is no reason not to train."""
     with contextlib.suppress(Damaged):
         remove_optimizer(folder)
+
+
+def _copied(pieces: list[Piece]) -> list[Piece]:
+    """On the device; where it has no room, in main memory, for which training stands still longer."""
+    try:
+        return [replace(piece, tensor=piece.tensor.clone()) for piece in pieces]
+    except torch.OutOfMemoryError:
+        return [replace(piece, tensor=piece.tensor.to("cpu", copy=True)) for piece in pieces]
 
 
 def _mark_of_now(device: torch.device) -> torch.cuda.Event | None:

@@ -17,6 +17,7 @@ class Best:
 
     epoch: int
     step: int
+    metric: str
     value: float
     tag: str
     """Name of the checkpoint with its weights."""

@@ -35,7 +35,8 @@ from trainers.checkpoint import (
     list_checkpoints,
     write_share,
 )
-from trainers.resume import choose, cut_back
+from trainers.resume import choose
+from trainers.rewind import check_rewind, rewind
 from trainers.saving import Saver
 from trainers.sharding import MOMENTS, WEIGHTS, Piece
 from trainers.world import World
@@ -110,7 +111,7 @@ def facts_of(tag: str, best: str) -> dict[str, Any]:
 
     def best_of(tag: str) -> dict[str, Any]:
         step = int(tag.split("-")[1])
-        return {"epoch": step // 10, "step": step, "value": 0.5, "tag": tag}
+        return {"epoch": step // 10, "step": step, "metric": "accuracy", "value": 0.5, "tag": tag}
 
     step = int(tag.split("-")[1])
     state = {
@@ -599,9 +600,43 @@ def _start(
     return "previous"
 
 
+def chosen_tag(world: World, checkpoints: Path) -> tuple[str, str]:
+    """What a start takes, or why nothing; and what it says to the user."""
+    with Warnings() as warnings:
+        try:
+            chosen = choose(list_checkpoints(checkpoints), world, CheckpointConfig())
+        except InputError as error:
+            return "", str(error)
+    assert chosen is not None
+    digest(chosen)
+    return chosen.folder.name, "\n".join(warnings.lines)
+
+
+def go_on_beside(world: World, work: Path, number: int) -> list[str]:
+    """Damage the older checkpoint, which is not needed, and save on from the newest."""
+    rng = Random(number)
+    checkpoints = work / "run" / CHECKPOINTS
+    damage = DAMAGES[number % len(DAMAGES)]
+    damage(checkpoints / OLDER, rng)
+    if (tag := chosen_tag(world, checkpoints)[0]) != NEWEST:
+        return [f"{damage.__name__}: {tag or 'nothing'} was taken"]
+    saver = Saver(work / "run", world, CheckpointConfig(keep=3, optimizer="newest"), "test")
+    pieces = [Piece(WEIGHTS, "w", (3,), 0, torch.randn(3))]
+    try:
+        saver.start("step-40", 40, pieces, facts_of("step-40", NEWEST), time.monotonic())
+        saver.wait()
+        saver.keep_finished()
+        for tag in ("step-40", NEWEST):
+            Checkpoint(checkpoints / tag).verify()
+    except Exception:
+        return [f"{damage.__name__}: {traceback.format_exc()}"]
+    return []
+
+
 def _go_on(world: World, run: Path, chosen: Checkpoint, rng: Random) -> None:
     """The next save takes the damaged checkpoint's place, whatever that has become."""
-    cut_back(run, chosen, force=False)
+    check_rewind(run, chosen, force=False)
+    rewind(run, chosen)
     assert (run / "metrics.jsonl").stat().st_size == LENGTHS[OLDER]
     saver = Saver(run, world, CheckpointConfig(keep=rng.choice([1, 2, 9])), "test")
     pieces = [Piece(WEIGHTS, "w", (3,), 0, torch.randn(3))]

@@ -226,7 +226,7 @@ def _names_victim(kill: Kill, output: str) -> list[str]:
 
 def _went_on(run: Path, watched: Watched, newest: Sequence[str]) -> list[str]:
     """Was the newest checkpoint used, if this start has come to use one?"""
-    if not watched.opened():
+    if not watched.listed():
         return []
     used = json.loads((run / "run.json").read_text())["starts"][-1]["checkpoint"]
     name = [Path(used).name] if used else []

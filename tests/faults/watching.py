@@ -56,9 +56,13 @@ class Watched:
         self._before_lock = self._when("lock")
         self._tags = set(tags(run))
 
+    def listed(self) -> bool:
+        """Whether this start has written down where it goes on."""
+        return self._count_starts() > self._starts
+
     def opened(self) -> bool:
         """Whether this start has brought the run directory into the state it goes on from."""
-        return self._count_starts() > self._starts
+        return self.listed() and self._when("environment.json") > 0
 
     def step(self) -> int:
         """The last step that has been logged; 0: none."""

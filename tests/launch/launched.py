@@ -31,7 +31,7 @@ class Launched:
         self.mark = uuid.uuid4().hex
         self._errors = errors
         environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-        with errors.open("wb") as stream:
+        with errors.open("ab") as stream:  # appending: all processes write at the end
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 env={**environment, _MARK: self.mark},

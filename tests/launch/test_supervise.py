@@ -1,0 +1,74 @@
+"""How a start ends, told from its ranks' last words: real processes that only end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.launch.launched import Launched, launched
+from tests.launch.tiny_rank import TRACEBACK
+
+
+@contextmanager
+def supervised(ranks: int, ending: str, folder: Path) -> Iterator[Launched]:
+    command = ["tests.launch.tiny_rank", "supervise", str(ranks), ending]
+    with launched(command, folder / "output") as started:
+        yield started
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("ending", "code", "last"),
+    [
+        ("finish", 0, None),
+        ("input", 2, "error: wrong in every rank"),
+        ("fail", 1, "error: rank {rank} (process {pid}) failed: ValueError: boom"),
+        ("vanish", 1, "error: rank {rank} (process {pid}) was killed (signal 9)"),
+        ("never", 1, "error: rank {rank} did not start"),
+        ("helper", 0, None),
+    ],
+)
+def test_endings(ranks: int, ending: str, code: int, last: str | None, tmp_path: Path) -> None:
+    with supervised(ranks, ending, tmp_path) as started:
+        assert started.wait() == code, started.output
+        assert not started.marked()
+        lines = started.output.splitlines()
+        if last is None:
+            assert lines == []
+            return
+        before, _, after = last.format(rank=ranks - 1, pid="\n").partition("\n")
+        assert lines[-1].startswith(before)
+        assert after in lines[-1]
+        if ending == "fail":
+            assert "\n".join(lines[:-1]) == TRACEBACK
+        elif ending != "never" or ranks == 1:
+            assert len(lines) == 1
+        assert "Connection closed" not in started.output
+
+
+def test_a_rank_that_cannot_end_is_killed(tmp_path: Path) -> None:
+    with supervised(2, "deaf", tmp_path) as started:
+        assert started.wait() == 1, started.output
+        assert not started.marked()
+        assert "error: rank 1" in started.output.splitlines()[-1]
+        assert "rank 0" not in started.output
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+)
+def test_a_signal_is_passed_on(ranks: int, number: signal.Signals, tmp_path: Path) -> None:
+    with supervised(ranks, "save", tmp_path) as started:
+        started.until(lambda: started.output.count("waiting\n") == ranks)
+        started.process.send_signal(number)
+        assert started.wait() == 75, started.output
+        assert (
+            started.output.removeprefix("waiting\n" * ranks)
+            == "stopping after a save; Ctrl-C again ends at once\n"
+        )
+        assert not started.marked()
