@@ -57,7 +57,7 @@ def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int
             start_new_session=True,
             preexec_fn=functools.partial(end_with_parent, os.getpid(), number),
         )
-        watched = _Ranks(process, folder, ranks)
+        watched = _Ranks(process, folder, ranks, others)
         patience = 0.0
         try:
             ended_by = _wait(watched, signals)
@@ -77,18 +77,25 @@ def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int
 class _Ranks:
     """What the ranks have said, and which of them live."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, size: int) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        folder: Path,
+        size: int,
+        others: set[psutil.Process],
+    ) -> None:
         self.process, self.size = process, size
         self.statuses: Mapping[int, RankStatus] = {}
         self.vanished: list[int] = []
         """Ended without a word, before any rank had failed."""
         self.left: list[int] = []
         """Ended, in whatever way."""
-        self._folder = folder
+        self._folder, self._others = folder, others
         self._processes: dict[int, psutil.Process | None] = {}
 
     def look(self) -> bool:
         """Read and see anew; returns whether anything still runs."""
+        _bury_orphans(self.process, self._others)  # DeepSpeed's launcher waits until they are gone
         ended = self.process.poll() is not None
         # First who lives, then what they have said: their last act is to say it.
         self.left = [rank for rank, process in self._processes.items() if not _lives(process)]
@@ -209,20 +216,31 @@ def _end_all(
     now = time.monotonic()
     kill_at, give_up_at = now + patience, now + patience + _GRACE
     while time.monotonic() < give_up_at:
-        process.poll()  # first: its exit code is wanted
+        _bury_orphans(process, others)
         left = _descendants() - others
         if not left:
             return
         for one in left:
-            if not _lives(one):
-                if one.pid != process.pid:  # an orphan's end: nobody else takes it
-                    with contextlib.suppress(OSError):
-                        os.waitpid(one.pid, os.WNOHANG)
-            elif time.monotonic() >= kill_at:
+            if time.monotonic() >= kill_at:
                 with contextlib.suppress(psutil.Error):
                     one.kill()
         time.sleep(_LOOK / 4)
     _say(f"error: cannot end process(es) {sorted(one.pid for one in left)}")
+
+
+def _bury_orphans(process: subprocess.Popen[bytes], others: set[psutil.Process]) -> None:
+    """Take the ends of dead adopted processes: nobody else does."""
+    foreign = {one.pid for one in others}
+    while True:
+        process.poll()  # first: its exit code is wanted
+        try:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if dead is None or dead.si_pid in foreign:
+            return
+        if dead.si_pid != process.pid:
+            os.waitpid(dead.si_pid, 0)
 
 
 def _descendants() -> set[psutil.Process]:

@@ -141,10 +141,9 @@ def remove_optimizer(folder: Path) -> None:
     kept = {name: sha for name, sha in sums.items() if not name.startswith("optimizer-")}
     if kept != sums:
         write_sums(folder, kept)
-    for path in folder.glob(
-        "optimizer-*.safetensors"
-    ):  # also those of a removal that was cut short
-        path.unlink()
+    # Also those of a removal that was cut short, and whatever damage has put in their place.
+    for path in folder.glob("optimizer-*.safetensors"):
+        remove(path)
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from configs.errors import InputError
 from configs.schema import CheckpointConfig
-from tests.faults.damage import digest, facts_of
+from tests.faults.damage import Warnings, digest, facts_of
 from tests.faults.small_disk import fill, free_pages, make_room, set_read_only, small_disk
 from tests.ranks import RankPool
 from trainers.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
+from trainers.disk import telling_of_disks
 from trainers.saving import Saver
 from trainers.sharding import MOMENTS, WEIGHTS, Piece
 from trainers.world import World
@@ -111,23 +115,35 @@ def test_all_ranks_tell_of_the_one_that_could_not_write(ranks: Ranks, tmp_path: 
         assert kept == [FIRST]
 
 
-def save_and_drop(world: World, run: Path, config: CheckpointConfig) -> tuple[str, list[str]]:
-    problem = save(world, run, NEXT, pieces(0), config)
+def save_and_drop(
+    world: World, run: Path, config: CheckpointConfig
+) -> tuple[str, list[str], list[str]]:
+    """What is wrong, what is warned of, and the files that there are then."""
+    with Warnings() as warnings:
+        problem = save(world, run, NEXT, pieces(0), config)
     for path in list_checkpoints(run / CHECKPOINTS):
         Checkpoint(path).verify()
-    return problem, sorted(str(path.relative_to(run)) for path in run.glob("checkpoints/*/*"))
+    return (
+        problem,
+        warnings.lines,
+        sorted(str(path.relative_to(run)) for path in run.glob("checkpoints/*/*")),
+    )
 
 
 def test_no_room_to_drop_what_is_kept_no_longer(ranks: Ranks, tmp_path: Path) -> None:
-    """The new checkpoint is safe by then; dropping the older one's optimizer takes a page."""
+    """The new checkpoint is safe by then, and dropping the older one's optimizer takes a page: training
+    goes on, with a warning."""
     config = CheckpointConfig(optimizer="newest")
     with small_disk(tmp_path / "disk", 1000) as disk:
         empty = free_pages(disk)
         assert ranks(1).run(save, disk / "run", FIRST, pieces(0), config) == [""]
         fill(disk, empty - free_pages(disk))
-        [(problem, files)] = ranks(1).run(save_and_drop, disk / "run", config)
-        assert is_full(problem, disk / "run") and f"{FIRST}/SHA256SUMS" in problem
+        [(problem, [line], files)] = ranks(1).run(save_and_drop, disk / "run", config)
+        assert not problem and f"{FIRST}/SHA256SUMS: cannot be written (No space left" in line
         assert len(files) == 8 and not any("/." in file for file in files)
+        make_room(disk)
+        assert ranks(1).run(save, disk / "run", "step-30", pieces(0), config) == [""]
+        assert len(list(disk.glob("run/checkpoints/*/optimizer-*"))) == 1
 
 
 def test_a_read_only_disk(ranks: Ranks, tmp_path: Path) -> None:
@@ -135,11 +151,42 @@ def test_a_read_only_disk(ranks: Ranks, tmp_path: Path) -> None:
         run, config = disk / "run", CheckpointConfig()
         assert ranks(1).run(save, run, FIRST, pieces(0), config) == [""]
         set_read_only(disk, True)
-        [(problem, files)] = ranks(1).run(save_and_drop, run, config)
+        [(problem, _, files)] = ranks(1).run(save_and_drop, run, config)
         assert problem.startswith(
             f"{run / CHECKPOINTS}/.saving-{NEXT}-test: cannot be written (Read-only"
         )
         assert len(files) == 4
         set_read_only(disk, False)
-        [(problem, files)] = ranks(1).run(save_and_drop, run, config)
+        [(problem, _, files)] = ranks(1).run(save_and_drop, run, config)
         assert not problem and len(files) == 8
+
+
+FULL = "cannot be written (No space left on device)"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a"), f"/a: {FULL}"),
+        (OSError(errno.ENOSPC, "No space left on device", "/from", None, "/to"), f"/to: {FULL}"),
+        (OSError(errno.ENOSPC, "No space left on device"), f"/run: {FULL}"),
+        (shutil.Error([("/from", "/to", "[Errno 28] No space: '/from'")]), f"/to: {FULL}"),
+        (Exception("No space left on device (os error 28)"), f"/run: {FULL}"),  # of tokenizers
+        (
+            OSError(errno.EROFS, "Read-only file system", "/a"),
+            "/a: cannot be written (Read-only file",
+        ),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), None),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/a"), None),
+        (RuntimeError("28"), None),
+        (InputError("[Errno 28] is what the user typed"), None),
+    ],
+)
+def test_only_a_disks_errors_are_told_as_such(error: Exception, told: str | None) -> None:
+    with pytest.raises(Exception) as caught, telling_of_disks(Path("/run")):
+        raise error
+    if told is None:
+        assert caught.value is error
+    else:
+        assert isinstance(caught.value, InputError) and str(caught.value).startswith(told)
+        assert str(caught.value).endswith(" bytes are free there")
