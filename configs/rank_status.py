@@ -6,6 +6,7 @@ start) nothing is written, and a rank prints its own errors.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from typing import Literal
 
 STATUS = "SOKHAN_STATUS"
 """Environment variable with the folder."""
+LAUNCHED_BY = "SOKHAN_LAUNCHED_BY"
+"""Environment variable with the process id of `sokhan train` where DeepSpeed's launcher, which must
+not outlive it, stands between the two."""
 
 TRAINED, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 75
 """Exit codes of a training; the last (EX_TEMPFAIL): stopped after saving, start again to go on."""
@@ -55,6 +59,14 @@ def report(state: State, text: str = "", code: int = 0) -> bool:
     except OSError:  # the starter is gone and its folder with it, or the disk is full
         return False
     return True
+
+
+def withdraw() -> None:
+    """Remove this rank's word, and the folder with the last one: nobody is left to do so."""
+    folder = Path(os.environ[STATUS])
+    with contextlib.suppress(OSError):
+        status_path(folder, int(os.environ.get("RANK", "0"))).unlink()
+        folder.rmdir()
 
 
 def read_statuses(folder: Path, ranks: int) -> Mapping[int, RankStatus]:

@@ -23,6 +23,7 @@ import psutil
 from configs.lifetime import adopting_orphans, end_with_parent
 from configs.rank_status import (
     FAILED,
+    LAUNCHED_BY,
     STATUS,
     STOPPED,
     TRAINED,
@@ -47,7 +48,7 @@ def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int
     at once. When this returns, no process that was started here is left.
     """
     with _signals_noted() as signals, _status_folder() as folder, adopting_orphans():
-        extra = {STATUS: str(folder), **({"SOKHAN_END_WITH_PARENT": "1"} if ranks > 1 else {})}
+        extra = {STATUS: str(folder), **({LAUNCHED_BY: str(os.getpid())} if ranks > 1 else {})}
         others = _descendants()
         # Without this command ranks save and leave, which DeepSpeed's launcher would cut short.
         number = signal.SIGTERM if ranks == 1 else signal.SIGKILL

@@ -21,8 +21,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from configs.beginning import Beginning, add_options, read_options
 from configs.errors import InputError
 from configs.lifetime import end_with_parent
-from configs.load import AnyRecipe, left_to_train, load_recipe, to_yaml
-from configs.rank_status import FAILED, STOPPED, TRAINED, WRONG_INPUT, State, report
+from configs.load import AnyRecipe, left_to_train, load_recipe, run_folder, to_yaml
+from configs.rank_status import (
+    FAILED,
+    LAUNCHED_BY,
+    STOPPED,
+    TRAINED,
+    WRONG_INPUT,
+    State,
+    report,
+    withdraw,
+)
 from trainers.stopping import Stopped, watch_signals
 
 if TYPE_CHECKING:
@@ -51,7 +60,7 @@ class Ending:
 def main() -> int:
     """Train; returns the exit code."""
     watch_signals()
-    if "SOKHAN_END_WITH_PARENT" in os.environ:
+    if LAUNCHED_BY in os.environ:
         # The parent is DeepSpeed's launcher, which leads the session that `sokhan train` has made.
         end_with_parent(os.getsid(0))
     parser = argparse.ArgumentParser(
@@ -84,6 +93,7 @@ def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
     world: World | None = None
     flags = " ".join(beginning.flags())
     try:
+        from trainers.disk import telling_of_disks
         from trainers.run import train
         from trainers.world import join_world, leave_world
 
@@ -92,8 +102,9 @@ def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
             # Rank 0 decides: a run may be finished, or seen as such, between two ranks' looks.
             left = world.gather(left_to_train(recipes, beginning.overwrite))[0]
             for recipe in left:
-                folder = train(recipe, world, beginning)
-                (folder / "ranks" / f"{world.rank}.done").touch()
+                with telling_of_disks(run_folder(recipe)):
+                    folder = train(recipe, world, beginning)
+                    (folder / "ranks" / f"{world.rank}.done").touch()
             ending = Ending("finished", TRAINED)
         except Stopped as stopped:
             ending = Ending("saved", STOPPED)
@@ -155,8 +166,10 @@ def _leave(ending: Ending, world: World | None) -> NoReturn:
     At once: all is written and closed, and tearing the interpreter down under DeepSpeed's ZeRO 3
     aborts now and then, and waits for ever for helpers that are hung.
     """
-    # A starter that was killed in between reads no more.
-    told = report(ending.state, ending.text, ending.code) and os.getppid() == _STARTED_BY
+    told = report(ending.state, ending.text, ending.code)
+    if told and os.getppid() not in (_STARTED_BY, int(os.environ.get(LAUNCHED_BY, "0"))):
+        withdraw()  # `sokhan train` was killed, and has left this rank to the system
+        told = False
     if ending.text and not told:
         speaks = world.first_to_fail() if world else os.environ.get("RANK", "0") == "0"
         if speaks:

@@ -112,6 +112,13 @@ class Engine:
                 raise
             raise LossScaleTooSmall("fp16 gradients overflow even at the smallest scale") from None
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all parameters, whole, by name."""
+        return {
+            name: tuple(getattr(parameter, "ds_shape", parameter.shape))
+            for name, parameter in self.module.named_parameters()
+        }
+
     def set_learning_rate(self, rate: float) -> None:
         """For the next update."""
         for group in self._optimizer.param_groups:
@@ -151,9 +158,10 @@ class Engine:
         for piece in trained_pieces(self.module, self._optimizer, self.zero):
             part = saved.part(piece.kind, piece.name, piece.start, len(piece.tensor))
             piece.tensor.copy_(part)
-        for key, value in counters.get("loss_scale", {}).items():
-            if self._fp16:
-                setattr(self._optimizer.loss_scaler, key, value)
+        scale = counters.get("loss_scale", {}) if self._fp16 else {}
+        for key in _LOSS_SCALE:
+            if key in scale:
+                setattr(self._optimizer.loss_scaler, key, scale[key])
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Set every parameter and buffer. The optimizer's fp32 copies follow the parameters, in

@@ -198,6 +198,8 @@ def _write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     save_file(
         {name: tensor.contiguous() for name, tensor in weights.items()}, path, {"format": "pt"}
     )
+    # safetensors makes files that only their owner may read.
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def _write_config(

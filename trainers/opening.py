@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.beginning import Beginning
-from configs.errors import InputError
 from configs.load import AnyRecipe, run_folder
 from trainers.checkpoint import CHECKPOINTS, Checkpoint
 from trainers.data import RunData
+from trainers.disk import writing
+from trainers.engine import Engine
 from trainers.folder import (
     RUN,
     RunLock,
@@ -29,7 +30,7 @@ from trainers.folder import (
     read_run,
 )
 from trainers.line_file import METRICS, PERFORMANCE
-from trainers.resume import check_never_saved, check_same, choose, find_checkpoints
+from trainers.resume import check_model, check_never_saved, check_same, choose, find_checkpoints
 from trainers.rewind import check_rewind, rewind
 from trainers.state import TrainingState
 from trainers.world import World
@@ -52,7 +53,7 @@ class Start:
     state: TrainingState
 
 
-def open_run(recipe: AnyRecipe, data: RunData, beginning: Beginning) -> Start:
+def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginning) -> Start:
     """Hold the run directory, find where to go on, and bring the directory into that state. Nothing
     in it is changed before all is known to fit."""
     world, held = data.world, list[tuple[Path, RunLock]]()
@@ -71,6 +72,7 @@ def open_run(recipe: AnyRecipe, data: RunData, beginning: Beginning) -> Start:
             return
         if checkpoint:
             check_same(checkpoint, recipe, data, beginning.force)
+            check_model(checkpoint, engine.shapes())
             check_rewind(folder, checkpoint, beginning.force)
         elif not beginning.anew:
             check_never_saved(folder)
@@ -133,13 +135,11 @@ def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
 
     def make() -> None:
         if world.main:
-            try:
+            with writing(parent):
                 parent.mkdir(parents=True, exist_ok=True)
                 _sweep(parent)
                 prefix = f"{_SCRATCH}{platform.node()}@{os.getpid()}@"
                 made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
-            except OSError as error:
-                raise InputError(f"{parent}: cannot be written ({error.strerror})") from None
 
     world.main_first(make)
     try:

@@ -7,6 +7,7 @@ matter, the corpus, the split and the plans made of them. Ranks, ZeRO stage and 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,17 @@ def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: 
             f"{where}: lies within epoch {state.epoch}, whose batches are others now; only a "
             "checkpoint of an epoch's end (step-N-evaluated) can be gone on from with them"
         )
+
+
+def check_model(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise InputError unless the checkpoint holds all parameters of the model, in these shapes."""
+    saved = {name: tuple(shape) for name, shape in checkpoint.facts["shapes"].items()}
+    for name, shape in shapes.items():
+        if saved.get(name) != shape:
+            raise InputError(
+                f"{checkpoint.folder}: is of another model: {name!r} is {shape} in this one, and "
+                f"{saved.get(name, 'absent')} in the checkpoint"
+            )
 
 
 def check_never_saved(folder: Path) -> None:

@@ -62,7 +62,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
         report = data.task.parameters(model)
         micro_batches = recipe.batching.micro_batches
         engine = Engine(model, world, recipe.engine, recipe.optim, micro_batches)
-        start = open_run(recipe, data, beginning)
+        start = open_run(recipe, data, engine, beginning)
         if world.main:
             keep_tokenizer(scratch, start.folder)
     if start.checkpoint:

@@ -60,6 +60,11 @@ class Kill:
         return f"{self.victim:8} {self.what:9} {self.moment}"
 
     @property
+    def on_rank(self) -> bool:
+        """Whether the victim is a rank."""
+        return self.victim.startswith("rank")
+
+    @property
     def what(self) -> str:
         """The signals in short."""
         return "+".join(number.name.removeprefix("SIG") for number in self.signals)
@@ -76,6 +81,8 @@ class Start:
     seconds: float
     finished: bool
     """The run has its summary."""
+    ending: bool = False
+    """It was killed after its last validation, so it may have been too late to stop anything."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -126,6 +133,7 @@ def _see_through(started: Launched, watched: Watched, kill: Kill | None) -> Star
     """Place the kill, wait for the end, and judge it."""
     began = time.monotonic()
     placed = kill if kill and _place(started, watched, kill) else None
+    ending = watched.validated() == watched.shape.validations
     problems = []
     try:
         code = started.process.wait(TIME_OUT)
@@ -134,7 +142,8 @@ def _see_through(started: Launched, watched: Watched, kill: Kill | None) -> Star
     if not problems:
         problems = _left(started, VANISH if code == -KILL else 0.0)
     finished = (watched.run / "summary.json").is_file()
-    start = Start(placed, watched.step(), code, time.monotonic() - began, finished, problems)
+    seconds = time.monotonic() - began
+    start = Start(placed, watched.step(), code, seconds, finished, ending, problems)
     if not problems:
         start.problems += judge(start, started.output)
     return start
@@ -185,12 +194,12 @@ def judge(start: Start, output: str) -> list[str]:
     saved = "stopped after saving" in output
     if kill is None:
         right = code == 0 and finished
-    elif code == 0:  # too late to stop anything
-        right = finished and kill.moment == "final"
+    elif finished and not start.ending:
+        right = False
+    elif code == 0:
+        right = finished
     elif code == 75:
-        right = (
-            saved and not finished and not (kill.victim.startswith("rank") and KILL in kill.signals)
-        )
+        right = saved and not finished and not (kill.on_rank and KILL in kill.signals)
     elif kill.victim == "sokhan":
         right = code in _codes_of_sokhan(kill)
     else:
@@ -198,7 +207,7 @@ def judge(start: Start, output: str) -> list[str]:
         unprepared = kill.moment == "start-up" or kill.victim == "launcher"
         right = code == 1 and (kill.signals == (KILL,) or unprepared) and not saved
     problems = [] if right else [f"exit code {code}"]
-    if code == 1 and kill is not None and kill.victim.startswith("rank"):
+    if code == 1 and kill is not None and kill.on_rank:
         problems += _names_victim(kill, output)
     if "Traceback" in output:
         problems.append("a traceback")

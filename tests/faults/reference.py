@@ -103,7 +103,8 @@ def results(run: Path) -> dict[str, str]:
             for path in run.glob(f"checkpoints/step-{best['step']}-evaluated/weights-*.safetensors")
         },
     }
-    return {"best": str(best), "newest": newest} | {
+    tracked = len(names(run / "wandb", "offline-run-"))
+    return {"best": str(best), "newest": newest, "W&B runs": str(tracked)} | {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()
     }
 
@@ -119,9 +120,14 @@ def untidy(run: Path, marked: bool) -> list[str]:
     if marked and sorted(names(run / "ranks", "")) != ["0.done", "1.done"]:
         problems.append(f"markers: {sorted(names(run / 'ranks', ''))}")
     identifier = json.loads((run / "run.json").read_text())["wandb_id"]
-    tracked = names(run / "wandb", "offline-run-")
-    if tracked and (len(tracked) > 1 or identifier not in tracked[0]):
-        problems.append(f"W&B runs, instead of one of id {identifier}: {tracked}")
+    others = [name for name in names(run / "wandb", "offline-run-") if identifier not in name]
+    if others:
+        problems.append(f"W&B runs of other ids than {identifier}: {others}")
+    try:
+        for line in (run / "perf.jsonl").read_text().splitlines():
+            json.loads(line)
+    except ValueError as error:
+        problems.append(f"perf.jsonl: {error}")
     return problems
 
 

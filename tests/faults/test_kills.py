@@ -85,6 +85,7 @@ SAVED = "stopped after saving: step 5; the same command goes on\n"
         (replace(STEP, signals=(TERM,), moment="final"), 0, True, "", True),
         (replace(STEP, signals=(TERM,), moment="final"), 0, False, "", False),
         (replace(STEP, victim="sokhan"), -9, False, "", True),
+        (replace(STEP, victim="sokhan"), -9, True, "", False),
         (replace(STEP, victim="sokhan"), 1, False, "", False),
         (replace(STEP, victim="sokhan", signals=(TERM,)), 143, False, "", False),
         (replace(STEP, victim="sokhan", signals=(TERM, TERM)), 143, False, "", True),
@@ -95,5 +96,6 @@ SAVED = "stopped after saving: step 5; the same command goes on\n"
 def test_wrong_exit_codes_are_seen(
     kill: Kill | None, code: int, finished: bool, output: str, right: bool
 ) -> None:
-    problems = judge(Start(kill, 5, code, 1.0, finished), output)
+    ending = kill is not None and kill.moment == "final"
+    problems = judge(Start(kill, 5, code, 1.0, finished, ending), output)
     assert (problems == []) == right

@@ -13,7 +13,7 @@ from configs.beginning import Beginning
 from configs.errors import InputError
 from configs.load import load_recipe, run_folder
 from tests.faults.small_disk import fill, fill_up, free_pages, make_room, set_read_only, small_disk
-from tests.launch.launched import launched
+from tests.launch.launched import Launched, launched
 from tests.ranks import RankPool
 from trainers.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
 from trainers.disk import telling_of_disks
@@ -29,8 +29,9 @@ PAGES = 6000
 def overrides(shards: Path, out: Path, items: int) -> list[str]:
     return [
         "--data.shards", str(shards), "--data.workers", "0", "--model.vocabulary", "300",
-        "--batching.items", str(items), "--loop.epochs", "2", "--loop.log_every", "1",
-        "--output.folder", str(out), "--output.name", "run", "--tracking.wandb", "off",
+        "--batching.items", str(items), "--batching.micro_batches", "2", "--loop.epochs", "2",
+        "--loop.log_every", "1", "--output.folder", str(out), "--output.name", "run",
+        "--tracking.wandb", "off",
     ]  # fmt: skip
 
 
@@ -101,22 +102,23 @@ def test_a_run_whose_disk_grows(
         assert (run / "metrics.jsonl").read_bytes() == undisturbed(1, 16)
 
 
+@pytest.mark.slow
 def test_commands_on_full_and_read_only_disks(
     text_shards: Path, undisturbed: Callable[[int, int], bytes], tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", PAGES) as disk:
-        command = ["launch", "train", NAME, "--ranks", "2", *overrides(text_shards, disk, 4)]
+        command = ["launch", "train", NAME, "--ranks", "2", *overrides(text_shards, disk, 2)]
         run = disk / "bert_full" / "run"
+
+        fill(disk, 10)  # too little even for what is written before the first step
+        with launched(command, tmp_path / "little.txt") as started:
+            _assert_fails_with_a_line(started, disk)
+        make_room(disk)
 
         with launched(command, tmp_path / "full.txt") as started:
             started.until(lambda: bool(list_checkpoints(run / CHECKPOINTS)))
-            fill_up(disk)
-            assert started.wait() == 2, started.output
-            assert not started.marked()
-            *_, last = started.output.splitlines()
-            assert is_told(last.removeprefix("error: "), disk), started.output
-            assert started.output.count("error: ") == 1 and "Traceback" not in started.output
-        assert leftovers(disk) == []
+            fill_up(disk)  # the next line of metrics.jsonl, or the next checkpoint, does not fit
+            _assert_fails_with_a_line(started, disk)
         saved = list_checkpoints(run / CHECKPOINTS)
         for path in saved:
             Checkpoint(path).verify()
@@ -134,4 +136,13 @@ def test_commands_on_full_and_read_only_disks(
         with launched(command, tmp_path / "room.txt") as started:
             assert started.wait() == 0, started.output
             assert "goes on after step" in started.output
-        assert (run / "metrics.jsonl").read_bytes() == undisturbed(2, 4)
+        assert (run / "metrics.jsonl").read_bytes() == undisturbed(2, 2)
+
+
+def _assert_fails_with_a_line(started: Launched, disk: Path) -> None:
+    assert started.wait() == 2, started.output
+    assert not started.marked()
+    *_, last = started.output.splitlines()
+    assert is_told(last.removeprefix("error: "), disk), started.output
+    assert started.output.count("error: ") == 1 and "Traceback" not in started.output
+    assert leftovers(disk) == []

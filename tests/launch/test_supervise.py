@@ -72,3 +72,29 @@ def test_a_signal_is_passed_on(ranks: int, number: signal.Signals, tmp_path: Pat
             == "stopping after a save; Ctrl-C again ends at once\n"
         )
         assert not started.marked()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_ends_everything_at_once(
+    ranks: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    with supervised(ranks, "never save", tmp_path) as started:
+        started.until(lambda: started.output.count("waiting\n") == ranks)
+        for other in (signal.SIGUSR1, signal.SIGHUP, number):
+            started.process.send_signal(other)
+        started.until(lambda: "Ctrl-C again" in started.output)
+        assert started.process.poll() is None
+        started.process.send_signal(number)
+        assert started.wait() == 128 + number
+        assert not started.marked()
+        assert started.output.splitlines()[-1].startswith("stopped at once")
+
+
+def test_what_has_not_started_is_ended(tmp_path: Path) -> None:
+    """One rank comes, one does not: nothing can be lost."""
+    with supervised(2, "late", tmp_path) as started:
+        started.until(lambda: "waiting" in started.output)
+        started.process.send_signal(signal.SIGUSR1)
+        assert started.wait() == 128 + signal.SIGUSR1
+        assert not started.marked()

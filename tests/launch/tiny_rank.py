@@ -25,14 +25,16 @@ def rank_main(ending: str) -> int:
     culprit = rank == 1 or "RANK" not in os.environ
     if ending == "never" and culprit:
         return 3
+    if ending == "late" and culprit:
+        time.sleep(3600)
     report("started")
     if ending == "finish":
         return leave("finished", 0)
     if ending == "input":
         return leave("failed", 2, "error: wrong in every rank")
-    if ending == "save":
+    if ending in ("save", "never save", "late"):
         print("waiting", flush=True)
-        while not stop_asked():
+        while not stop_asked() or ending != "save":
             time.sleep(0.05)
         return leave("saved", 75)
     if ending == "helper":

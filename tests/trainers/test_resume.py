@@ -120,6 +120,9 @@ def test_changed_settings_are_refused_with_the_difference(
     batches = [*recipe, "--batching.items", "16"]
     with pytest.raises(RuntimeError, match=r"within epoch \d, whose batches are others now"):
         ranks(2).run(start, batches, Beginning(force=True))
+    larger = [*recipe, "--model.size", "mini"]
+    with pytest.raises(RuntimeError, match="is of another model: 'bert"):
+        ranks(2).run(start, larger, Beginning(force=True))
     other = tmp_path / "other"
     corpus = synthetic_farstail(180, seed=2, steps=TextSteps(False, False, False))
     pack(corpus, other, PackSettings(processes=1))
