@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,7 +110,13 @@ def test_help_is_light() -> None:
 def test_an_interrupted_pack_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "shards"
     command = [*SOKHAN, "pack", "synthetic-shemo", "--samples", "3000", "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run may have been started to ignore Ctrl-C (`make test &`).
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )
     staging = tmp_path / "shards.packing"
     while not staging.is_dir() and process.poll() is None:
         pass
