@@ -3,10 +3,10 @@ never killed.
 
     python -m tests.faults.kills --kills 200 --seed 1 [--recipes bert-fp32 ...] [--folder FOLDER]
 
-Everything is real: `sokhan train` on two ranks, signals to its processes from outside. A chain is one
-run that is killed some times, each time started again by the same command. Its metrics, weights and
-predictions must come out bit for bit, and each start must end in time, with the right exit code, and
-leave no process. One line a kill; exit 1 if anything was wrong.
+Everything is real: `sokhan train` on one or two ranks, signals to its processes from outside. A chain
+is one run that is killed some times, each time started again by the same command. Its metrics, weights
+and predictions must come out bit for bit, and each start must end in time, with the right exit code,
+and leave no process. One line a kill; exit 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -99,8 +99,9 @@ def draw(drawn: random.Random, reference: Reference, watched: Watched) -> Kill:
     signals = drawn.choices(
         [(KILL,), (TERM,), (signal.SIGUSR1,), (signal.SIGUSR2,), (TERM, TERM)], [12, 3, 2, 2, 1]
     )[0]
-    victims: tuple[Victim, ...] = ("rank 0", "rank 1", "sokhan", "launcher")
-    victim = drawn.choices(victims, [3, 3, 2, 1])[0]
+    victims: tuple[Victim, ...] = ("rank 0", "sokhan", "rank 1", "launcher")
+    there = 4 if reference.recipe.ranks == 2 else 2
+    victim = drawn.choices(victims[:there], [3, 2, 3, 1][:there])[0]
     return Kill(victim, signals, moment, drawn.randint(1, latest), drawn.uniform(0, longest))
 
 
@@ -140,7 +141,7 @@ def _see_through(started: Launched, watched: Watched, kill: Kill | None) -> Star
     except subprocess.TimeoutExpired:
         code, problems = -1, [f"still running after {TIME_OUT:g} s"]
     if not problems:
-        problems = _left(started, VANISH if code == -KILL else 0.0)
+        problems = _left(started, VANISH if code < 0 else 0.0)
     finished = (watched.run / "summary.json").is_file()
     seconds = time.monotonic() - began
     start = Start(placed, watched.step(), code, seconds, finished, ending, problems)
@@ -253,7 +254,9 @@ def compare(run: Path, start: Start, reference: Reference) -> list[str]:
         return []
     own = results(run)
     wrong = [n for n in sorted({*own, *reference.files}) if own.get(n) != reference.files.get(n)]
-    return [f"not as in the uninterrupted run: {wrong}"] if wrong else untidy(run, start.code == 0)
+    if wrong:
+        return [f"not as in the uninterrupted run: {wrong}"]
+    return untidy(run, reference.recipe.ranks if start.code == 0 else 0)
 
 
 def make_reference(recipe: KilledRecipe, shards: Path, out: Path) -> Reference:
@@ -275,7 +278,7 @@ def make_reference(recipe: KilledRecipe, shards: Path, out: Path) -> Reference:
         final = time.monotonic() - last
         assert started.process.returncode == 0, started.output
         assert not started.marked()
-    assert not untidy(run, marked=True), untidy(run, marked=True)
+    assert not untidy(run, recipe.ranks), untidy(run, recipe.ranks)
     metrics = (run / "metrics.jsonl").read_bytes()
     return Reference(recipe, shards, metrics, results(run), first - began, final)
 

@@ -17,17 +17,18 @@ from tests.faults.watching import Shape, names, tags
 
 @dataclass(frozen=True)
 class KilledRecipe:
-    """A shipped recipe and what is changed in it; on two ranks."""
+    """A shipped recipe and what is changed in it."""
 
     name: str
     recipe: str
     kind: Literal["text", "speech"]
     overrides: Sequence[str]
+    ranks: Literal[1, 2] = 2
 
     def command(self, shards: Path, out: Path) -> list[str]:
         """`sokhan train ...`, without the interpreter; the same at every start."""
         return [
-            "launch", "train", self.recipe, "--ranks", "2", "--data.shards", str(shards),
+            "launch", "train", self.recipe, "--ranks", str(self.ranks), "--data.shards", str(shards),
             "--output.folder", str(out), "--output.name", "run", "--loop.epochs", "3",
             "--model.dropout", "0.1", "--checkpoint.optimizer", "always", *self.overrides,
         ]  # fmt: skip
@@ -60,6 +61,11 @@ RECIPES = {
             *_BERT, "--checkpoint.every_steps", "1", "--engine.zero", "3",
             "--data.workers", "1", "--tracking.wandb", "off",
         )),
+        # Without DeepSpeed's launcher between: starts are cheap.
+        KilledRecipe("bert-alone", "demo/bert_full", "text", (
+            *_BERT, "--checkpoint.every_steps", "1", "--data.workers", "0",
+            "--tracking.wandb", "off",
+        ), ranks=1),
     )
 }  # fmt: skip
 
@@ -109,15 +115,15 @@ def results(run: Path) -> dict[str, str]:
     }
 
 
-def untidy(run: Path, marked: bool) -> list[str]:
-    """What is wrong with a finished run directory besides its results. ``marked``: its last start has
-    ended by itself, so that all ranks have left their markers."""
+def untidy(run: Path, ranks: int) -> list[str]:
+    """What is wrong with a finished run directory besides its results. ``ranks`` have left their
+    markers; 0: the last start was killed, so perhaps not all have."""
     problems = []
     left = names(run / "checkpoints", ".") + names(run / "checkpoints", "set-aside-")
     left += names(run, ".") + names(run.parent, ".")
     if left:
         problems.append(f"left over: {sorted(left)}")
-    if marked and sorted(names(run / "ranks", "")) != ["0.done", "1.done"]:
+    if ranks and sorted(names(run / "ranks", "")) != [f"{rank}.done" for rank in range(ranks)]:
         problems.append(f"markers: {sorted(names(run / 'ranks', ''))}")
     identifier = json.loads((run / "run.json").read_text())["wandb_id"]
     others = [name for name in names(run / "wandb", "offline-run-") if identifier not in name]
