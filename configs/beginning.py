@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.errors import InputError
 
@@ -56,6 +57,10 @@ def read_options(options: argparse.Namespace, recipes: Sequence[object]) -> Begi
     path = options.resume not in ("auto", "never")
     if path and options.overwrite:
         raise InputError("--overwrite starts anew and --resume PATH does not; give one of them")
+    if path and not Path(options.resume).is_dir():
+        raise InputError(
+            f"--resume {options.resume}: no such folder; auto, never, or a run or its step-N"
+        )
     if path and len(recipes) > 1:
         raise InputError("--resume PATH goes with one recipe, not with several")
     return beginning

@@ -124,7 +124,7 @@ def free_run_folder(recipe: AnyRecipe, overwrite: bool) -> Path:
     if (folder / SUMMARY).is_file() and not overwrite:
         raise InputError(
             f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
-            "with --overwrite or another --output.name"
+            "with --overwrite or another --output.name (--resume goes on there from a checkpoint)"
         )
     return folder
 

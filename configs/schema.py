@@ -142,7 +142,7 @@ class CheckpointConfig:
     every_minutes: float | None = 15.0
     """Save when the last checkpoint is this old; null: at the other occasions only."""
     keep: int = 2
-    """Newest checkpoints that are kept, besides the one with the best weights."""
+    """Newest steps whose checkpoints are kept, besides the one with the best weights."""
     optimizer: Literal["unfinished", "newest", "always"] = "unfinished"
     """Which checkpoints keep the optimizer's state, two thirds of their size: all of an unfinished
     run; the newest of an unfinished run; also those of a finished run."""

@@ -36,6 +36,8 @@ _GRACE = 10.0
 """Seconds that the other ranks, and helpers of ended ranks, have to end by themselves."""
 _LEAVING = 60.0
 """Seconds between the first rank that leaves in peace and the last one."""
+_STARTERS = 3.0
+"""Seconds that DeepSpeed's launcher has to end when all others have: it knows how ranks have ended."""
 _LOOK = 0.2
 _AT_ONCE = (signal.SIGINT, signal.SIGTERM)
 """Signals of which a second one ends everything at once."""
@@ -59,13 +61,14 @@ def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int
             preexec_fn=functools.partial(end_with_parent, os.getpid(), number),
         )
         watched = _Ranks(process, folder, ranks, others)
-        patience = 0.0
+        patience = starters = 0.0
         try:
             ended_by = _wait(watched, signals)
             watched.look()  # who has ended meanwhile has not been killed by what follows
             patience = 0.0 if ended_by or watched.running() else _GRACE
+            starters = 0.0 if ended_by or ranks == 1 else _STARTERS
         finally:
-            _end_all(process, others, patience)
+            _end_all(process, others, patience, starters)
         if ended_by:
             _say("stopped at once; the last checkpoint stays")
             return 128 + ended_by
@@ -211,18 +214,19 @@ def _without_a_word(ranks: _Ranks, gone: Sequence[int]) -> list[str]:
 
 
 def _end_all(
-    process: subprocess.Popen[bytes], others: set[psutil.Process], patience: float
+    process: subprocess.Popen[bytes], others: set[psutil.Process], patience: float, starters: float
 ) -> None:
-    """Wait for all descendants but ``others`` to end, for ``patience`` seconds, then kill them."""
+    """Wait for all descendants but ``others`` to end, for ``patience`` seconds, then kill them;
+    ``process`` has ``starters`` seconds more."""
     now = time.monotonic()
-    kill_at, give_up_at = now + patience, now + patience + _GRACE
+    kill_at, give_up_at = now + patience, now + patience + starters + _GRACE
     while time.monotonic() < give_up_at:
         _bury_orphans(process, others)
         left = _descendants() - others
         if not left:
             return
         for one in left:
-            if time.monotonic() >= kill_at:
+            if time.monotonic() >= kill_at + (starters if one.pid == process.pid else 0.0):
                 with contextlib.suppress(psutil.Error):
                     one.kill()
         time.sleep(_LOOK / 4)

@@ -63,6 +63,13 @@ def tag_of(step: int, evaluated: bool) -> str:
     return f"step-{step}-evaluated" if evaluated else f"step-{step}"
 
 
+def step_of(tag: str) -> int:
+    """Global steps that were done when a checkpoint was saved."""
+    match = TAG.fullmatch(tag)
+    assert match, tag
+    return int(match[1])
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints below a run's ``checkpoints`` folder by their names, the newest first."""
     if not folder.is_dir() or folder.is_symlink():
@@ -360,7 +367,8 @@ def _text(path: Path) -> str:
         _check_regular(path)
         return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{path}: cannot be read ({error})") from None
+        why = getattr(error, "strerror", None) or error
+        raise Damaged(f"{path}: cannot be read ({why})") from None
 
 
 def sync(path: Path) -> None:

@@ -67,11 +67,13 @@ def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginn
     found = world.main_first(lambda: find_checkpoints(recipe, beginning) if world.main else [])
     checkpoint = choose(world.gather(found)[0], world, recipe.checkpoint)
 
+    changed: list[str] = []
+
     def check() -> None:
         if not world.main:
             return
         if checkpoint:
-            check_same(checkpoint, recipe, data, beginning.force)
+            changed.extend(check_same(checkpoint, recipe, data, beginning.force))
             check_model(checkpoint, engine.shapes())
             check_rewind(folder, checkpoint, beginning.force)
         elif not beginning.anew:
@@ -93,6 +95,7 @@ def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginn
             "checkpoint": str(checkpoint.folder) if checkpoint else None,
             "ranks": world.size,
             "zero": recipe.engine.zero,
+            "changed": changed,
         })  # fmt: skip
         if checkpoint:
             rewind(folder, checkpoint)

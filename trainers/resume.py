@@ -13,7 +13,7 @@ from typing import Any
 
 from configs.beginning import Beginning
 from configs.errors import InputError
-from configs.load import AnyRecipe, run_folder, settings_that_matter
+from configs.load import SUMMARY, AnyRecipe, run_folder, settings_that_matter
 from configs.schema import CheckpointConfig
 from trainers.checkpoint import (
     CHECKPOINTS,
@@ -22,6 +22,7 @@ from trainers.checkpoint import (
     list_checkpoints,
 )
 from trainers.data import RunData
+from trainers.facts import TAG
 from trainers.line_file import PERFORMANCE, read_lines
 from trainers.state import TrainingState
 from trainers.world import World
@@ -44,9 +45,15 @@ def find_checkpoints(recipe: AnyRecipe, beginning: Beginning) -> list[Path]:
     if path.is_dir() and (path / "config.yaml").is_file():
         path = path / CHECKPOINTS
     found = list_checkpoints(path) if path.name == CHECKPOINTS else [path]
-    if not found or not path.is_dir():
+    if not found or not path.is_dir() or not TAG.fullmatch(found[0].name):
         raise InputError(
             f"--resume {beginning.resume}: no checkpoint there; name a run or its step-N"
+        )
+    finished = (found[0].parent.parent / SUMMARY).is_file()
+    if finished and not any(any(folder.glob("optimizer-*")) for folder in found):
+        raise InputError(
+            f"--resume {beginning.resume}: that run is finished, and its optimizer's state was removed; "
+            "it stays with `--checkpoint.optimizer always`"
         )
     return found
 
@@ -65,10 +72,12 @@ def choose(found: list[Path], world: World, config: CheckpointConfig) -> Checkpo
                     f"{problem}; `--checkpoint.damaged previous` goes on from the one before"
                 ) from None
             if world.main:
-                log.warning("%s; trying the checkpoint before it", problem)
+                after = "; trying the one before it" if path != found[-1] else ""
+                log.warning("%s%s", problem, after)
     if problems:
+        more = f" (nor {len(problems) - 1} older)" if len(problems) > 1 else ""
         raise InputError(
-            f"no checkpoint can be used: {'; '.join(problems)}; `--resume never` starts over"
+            f"no checkpoint can be used: {problems[0]}{more}; `--resume never` starts a run over"
         )
     return None
 
@@ -106,9 +115,9 @@ def _verify_best(path: Path, tag: str, world: World) -> None:
         raise Damaged(f"{path}: the best weights that go with it are damaged: {error}") from None
 
 
-def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: bool) -> None:
+def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: bool) -> list[str]:
     """Raise InputError, naming what differs, unless training can go on from here as if it had never
-    stopped. ``force`` lets settings differ, but not the data."""
+    stopped. ``force`` lets settings differ, but not the data; returns which do."""
     facts, where = checkpoint.facts, checkpoint.folder
     state = TrainingState.from_dict(facts["state"])
     if facts["data"] != data.digests():
@@ -127,6 +136,7 @@ def check_same(checkpoint: Checkpoint, recipe: AnyRecipe, data: RunData, force: 
             f"{where}: lies within epoch {state.epoch}, whose batches are others now; only a "
             "checkpoint of an epoch's end (step-N-evaluated) can be gone on from with them"
         )
+    return changes
 
 
 def check_model(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:

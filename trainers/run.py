@@ -164,7 +164,7 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
             flush=True,
         )
     saved.close()
-    loop.saver.keep_finished()
+    loop.saver.keep_finished(summary.best.tag)
 
 
 def card_facts(data: RunData, results: dict[str, SplitMetrics]) -> CardFacts:

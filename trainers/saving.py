@@ -34,6 +34,7 @@ from trainers.checkpoint import (
     remove,
     remove_checkpoint,
     remove_optimizer,
+    step_of,
     write_share,
     writing,
 )
@@ -59,6 +60,7 @@ class Saved:
     """What a finished save cost."""
 
     step: int
+    tag: str
     stall: float
     """Seconds for which training stood still."""
     seconds: float
@@ -81,7 +83,7 @@ class Saver:
         self._task: _Background | None = None
         self._staging = self._final = self.folder
         self._facts: dict[str, Any] = {}
-        self._cost = Saved(0, 0.0, 0.0, 0)
+        self._cost = Saved(0, "", 0.0, 0.0, 0)
         self._last = self._began = time.monotonic()
 
     def due(self, step: int) -> bool:
@@ -115,7 +117,7 @@ class Saver:
 
         self._task, self._phase = _Background(write), "writing"
         size = sum(piece.tensor.numel() * piece.tensor.element_size() for piece in pieces)
-        self._cost = Saved(step, time.monotonic() - began, 0.0, size)
+        self._cost = Saved(step, tag, time.monotonic() - began, 0.0, size)
         self._last = time.monotonic()
 
     def flags(self) -> Flags:
@@ -182,7 +184,7 @@ class Saver:
     def prune(self, newest: str) -> None:
         """Delete what is kept no longer, now that ``newest`` is safe. For rank 0 only."""
         tags = [path.name for path in list_checkpoints(self.folder)]
-        kept = tags[: tags.index(newest) + self._config.keep]
+        kept = newest_steps(tags, newest, self._config.keep)
         bests = {best for tag in kept if (best := _best_of(self.folder / tag))}
         for tag in tags:
             path = self.folder / tag
@@ -193,17 +195,32 @@ class Saver:
         for path in self.folder.glob(f"{SET_ASIDE}*"):
             remove(path)
 
-    def keep_finished(self) -> None:
-        """What stays of a finished run: without the optimizer's state unless that is wanted."""
-        if self._world.main and self._config.optimizer != "always":
-            with _only_warning("the optimizer's state cannot be removed"):
-                for path in list_checkpoints(self.folder):
-                    _without_optimizer(path)
+    def keep_finished(self, best: str) -> None:
+        """What stays of a finished run: the newest and the ``best``, without the optimizer's state
+        unless that is wanted."""
+        if not self._world.main:
+            return
+        tags = [path.name for path in list_checkpoints(self.folder)]
+        kept = newest_steps(tags, tags[0], self._config.keep)
+        with _only_warning("older checkpoints cannot be deleted"):
+            for tag in tags:
+                if tag not in kept and tag != best:
+                    remove_checkpoint(self.folder / tag)
+                elif self._config.optimizer != "always":
+                    _without_optimizer(self.folder / tag)
 
     def abandon(self) -> None:
         """Leave nothing half-written behind when training ends by an error."""
         if self._world.main and self._phase != "idle":
             shutil.rmtree(self._staging, ignore_errors=True)
+
+
+def newest_steps(tags: list[str], newest: str, keep: int) -> list[str]:
+    """Of tags with the newest first, those of the newest ``keep`` steps up to ``newest``: before and
+    after a validation a step has the same weights, so they count as one."""
+    after = tags[: tags.index(newest)]
+    steps = list(dict.fromkeys(step_of(tag) for tag in tags[len(after) :]))[:keep]
+    return [*after, *(tag for tag in tags[len(after) :] if step_of(tag) in steps)]
 
 
 @contextlib.contextmanager

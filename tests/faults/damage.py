@@ -625,7 +625,7 @@ def go_on_beside(world: World, work: Path, number: int) -> list[str]:
     try:
         saver.start("step-40", 40, pieces, facts_of("step-40", NEWEST), time.monotonic())
         saver.wait()
-        saver.keep_finished()
+        saver.keep_finished(OLDER)
         for tag in ("step-40", NEWEST):
             Checkpoint(checkpoints / tag).verify()
     except Exception:
@@ -642,7 +642,7 @@ def _go_on(world: World, run: Path, chosen: Checkpoint, rng: Random) -> None:
     pieces = [Piece(WEIGHTS, "w", (3,), 0, torch.randn(3))]
     saver.start("step-15", 15, pieces, facts_of("step-15", OLDER), time.monotonic())
     saver.wait()
-    saver.keep_finished()
+    saver.keep_finished(OLDER)
     left = sorted(path.name for path in (run / CHECKPOINTS).iterdir())
     assert left == [OLDER, "step-15"], left
     for path in list_checkpoints(run / CHECKPOINTS):

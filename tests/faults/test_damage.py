@@ -88,7 +88,7 @@ def test_ranks_agree_on_damage_that_one_of_them_finds(
     assert one == other == OLDER
     # A changed hash looks like damage to its file.
     assert any(f"{NEWEST}/{file}: " in told for file in (FILES if name == SUMS else (name,)))
-    assert told.endswith("trying the checkpoint before it") and not nothing  # told by one rank
+    assert told.endswith("trying the one before it") and not nothing  # told by one rank
 
 
 def test_damage_to_what_is_not_needed_stops_nothing(
@@ -111,7 +111,7 @@ def test_weights_alone_are_not_gone_on_from(ranks: Ranks, checkpoints: Path) -> 
     assert ranks(1).run(chosen_tag, checkpoints) == [(NEWEST, "")]  # enough for best weights
     remove_optimizer(checkpoints / NEWEST)
     [(tag, told)] = ranks(1).run(chosen_tag, checkpoints)
-    assert not tag and told.count("has weights only") == 2
+    assert not tag and told.count("has weights only") == 1 and "(nor 1 older)" in told
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "nowhere"])

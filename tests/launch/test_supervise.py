@@ -50,11 +50,14 @@ def test_endings(ranks: int, ending: str, code: int, last: str | None, tmp_path:
         assert "Connection closed" not in started.output
 
 
-def test_a_rank_that_cannot_end_is_killed(tmp_path: Path) -> None:
-    with supervised(2, "deaf", tmp_path) as started:
+@pytest.mark.parametrize(("ending", "why"), [("deaf", "boom"), ("deaf vanish", "signal 9")])
+def test_a_rank_that_cannot_end_is_killed(ending: str, why: str, tmp_path: Path) -> None:
+    with supervised(2, ending, tmp_path) as started:
         assert started.wait() == 1, started.output
         assert not started.marked()
-        assert "error: rank 1" in started.output.splitlines()[-1]
+        last = started.output.splitlines()[-1]
+        assert last.startswith("error: rank 1")
+        assert why in last
         assert "rank 0" not in started.output
 
 

@@ -42,14 +42,14 @@ def rank_main(ending: str) -> int:
         helper = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(3600)"
         subprocess.Popen([sys.executable, "-c", helper], start_new_session=True)
         return leave("finished", 0)
-    if ending == "deaf" and not culprit:
+    if ending.startswith("deaf") and not culprit:
         os.kill(os.getpid(), signal.SIGSTOP)
     if not culprit:
         time.sleep(2)
         return leave("lost_peer", 1, "Connection closed by peer")
     while not status_path(Path(os.environ[STATUS]), 0).is_file():
         time.sleep(0.05)  # or the end of this rank ends the other before it has started
-    if ending == "vanish":
+    if ending.endswith("vanish"):
         os.kill(os.getpid(), signal.SIGKILL)
     return leave("failed", 1, TRACEBACK)
 

@@ -14,6 +14,16 @@ def rate_text(run: Run) -> str:
     return f"{thousands(median(rates[1:] or rates))} {run.perf[0]['unit']}" if rates else "–"
 
 
+def starts_text(run: Run) -> str:
+    """How often the run was started, from where, and with which changes of settings."""
+    places = [str(start["checkpoint"]) for start in run.starts if start["checkpoint"]]
+    text = f"{len(run.starts)}"
+    if places:
+        text += f"; went on from {', '.join(places)}"
+    changes = [change for start in run.starts for change in start.get("changed", ())]
+    return f"{text}; settings changed by force: {', '.join(changes)}" if changes else text
+
+
 def memory_text(run: Run) -> str:
     """Peak memory of a rank, the highest logged."""
     peak = max((float(line.get("peak_memory_bytes") or 0) for line in run.perf), default=0)
@@ -27,6 +37,8 @@ def throughput(run: Run) -> Table:
     if padding:
         share = sum(padding) / len(padding)
         rows.append(("padding", f"{share:.1%} of what the model reads, mean over steps"))
+    if len(run.starts) > 1 or any(start["checkpoint"] for start in run.starts):
+        rows.append(("starts", starts_text(run)))
     if run.saves:
         stall = median(float(line["stall"]) for line in run.saves)
         text = f"{len(run.saves)} saves; training stood still for {stall:.2f} s each (median)"

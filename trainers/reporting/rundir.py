@@ -44,6 +44,8 @@ class Run:
     labels: tuple[str, ...]
     splits: dict[str, SplitMetrics]
     """In the order in which they were evaluated."""
+    starts: tuple[Line, ...]
+    """When it was started, from which checkpoint, and which settings were other ones then."""
     steps: tuple[Line, ...]
     """Lines of metrics.jsonl: one logged training step each."""
     epochs: tuple[Line, ...]
@@ -114,6 +116,7 @@ def read_run(path: Path) -> Run:
         raise InputError(f"{path}: finished, but without {', '.join(missing)}; train it again")
     lines = _lines(path / "metrics.jsonl")
     performance = _lines(path / "perf.jsonl")
+    starts = _json(path / "run.json")["starts"] if (path / "run.json").is_file() else []
     evaluation = _json(path / "eval/metrics.json")
 
     def lines_of(kind: str) -> tuple[Line, ...]:
@@ -131,6 +134,7 @@ def read_run(path: Path) -> Run:
             best=dict(evaluation["best"]),
             labels=tuple(evaluation["labels"]),
             splits={n: SplitMetrics.from_dict(m) for n, m in evaluation["splits"].items()},
+            starts=tuple(starts),
             steps=lines_of("train"),
             epochs=lines_of("train_epoch"),
             validations=lines_of("validation"),
