@@ -32,7 +32,10 @@ def rank(*ignored: signal.Signals, **extra: str) -> Iterator[subprocess.Popen[st
     """A process that watches signals and tells its flag when asked."""
 
     def prepare() -> None:
+        # The test run itself may have been started to ignore some (`nohup make test &`).
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in WISHES:
+            signal.signal(number, signal.SIG_DFL)
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
 
