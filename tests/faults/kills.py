@@ -163,12 +163,13 @@ def _place(started: Launched, watched: Watched, kill: Kill) -> bool:
         time.sleep(LOOK if victim else 0.1)
     if victim is None or not wait_for(watched, kill.moment, kill.number, kill.delay, alive):
         return False
+    sent = 0
     with contextlib.suppress(psutil.NoSuchProcess):
-        for n, number in enumerate(kill.signals):
-            time.sleep(kill.delay / 2 if n else 0)
+        for number in kill.signals:
+            time.sleep(min(kill.delay, 0.3) if sent else 0)
             victim.send_signal(number)
-        return True
-    return False
+            sent += 1
+    return sent > 0
 
 
 def _find(started: Launched, victim: Victim) -> psutil.Process | None:

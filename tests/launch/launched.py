@@ -24,6 +24,12 @@ PATIENCE = 240.0
 """Bound of a wait; how long it takes is not what is tested."""
 
 
+def _heed_signals() -> None:
+    """A test run may have been started to ignore some (`nohup make test &`), and that is inherited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Launched:
     """One started command."""
 
@@ -37,10 +43,7 @@ class Launched:
                 env={**environment, _MARK: self.mark},
                 stdout=stream,
                 stderr=stream,
-                # A test run may have been started to ignore Ctrl-C (`make test &`).
-                preexec_fn=lambda: (
-                    signal.signal(signal.SIGINT, signal.default_int_handler) and None
-                ),
+                preexec_fn=_heed_signals,
             )
 
     @property
