@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from typing import Any
 
 from configs.errors import InputError
@@ -20,9 +22,6 @@ from data_shards.sample import AudioFormat, EncodedSample, Sample, encode_sample
 
 Load = Callable[[Any], Sample]
 Key = Callable[[Any], str]
-
-_job: tuple[Load, Key, AudioFormat] | None = None
-"""What this packing process does; set when it starts."""
 
 
 def cores() -> int:
@@ -51,60 +50,98 @@ def encode_in_pool(
     Raises the first InputError in the order of ``items``, and InputError where a process died.
     Closing the generator ends the processes.
     """
-    # spawn: the packing process may have threads (torch, tqdm), which forks do not survive
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), _start, (load, key, audio_format)
-    )
-    flying: deque[Future[list[EncodedSample]]] = deque()
-
-    def top_up() -> None:
-        while len(flying) < 2 * processes and (batch := list(islice(items, chunk))):
-            with _interrupts_held():
-                flying.append(pool.submit(_encode_chunk, batch))
-
+    workers: list[_Worker] = []
+    dealt = taken = 0
     try:
-        top_up()
-        while flying:
-            encoded = flying.popleft().result()
-            top_up()
+        while True:
+            while dealt < taken + 2 * processes and (batch := list(islice(items, chunk))):
+                if len(workers) < processes:
+                    with _interrupts_held():
+                        workers.append(_start_worker(load, key, audio_format))
+                with _death_told():
+                    workers[dealt % processes].pipe.send(batch)
+                dealt += 1
+            if taken == dealt:
+                return
+            with _death_told():
+                encoded, problem = workers[taken % processes].pipe.recv()
+            if problem is not None:
+                raise problem
+            taken += 1
             yield from encoded
-    except BrokenProcessPool:
+    finally:
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join()
+            worker.pipe.close()
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A packing process and our end of its own pipe.
+
+    Nothing is shared between workers: where they write into one queue, as those of
+    ProcessPoolExecutor do, one that is killed in the middle of an answer has the reader wait for the
+    rest for ever. Here the kernel closes the pipe's other end with its process.
+    """
+
+    process: BaseProcess
+    pipe: Connection
+
+
+def _start_worker(load: Load, key: Key, audio_format: AudioFormat) -> _Worker:
+    # spawn: the packing process may have threads (torch, tqdm), which forks do not survive
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    arguments = (theirs, load, key, audio_format)
+    process = context.Process(target=_work, args=arguments, daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _death_told() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError):
         raise InputError(
             "a packing process was killed, most likely for lack of memory; "
             "pack with fewer processes"
         ) from None
-    except InputError as error:
-        raise InputError(str(error)) from None  # without the pool's traceback
-    finally:
-        if flying:  # stopped early: do not wait for work that nobody wants
-            for process in set(multiprocessing.active_children()) - before:
-                process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start(load: Load, key: Key, audio_format: AudioFormat) -> None:
-    """Set up a packing process."""
-    global _job
+def _work(pipe: Connection, load: Load, key: Key, audio_format: AudioFormat) -> None:
+    """What a packing process does until it is ended or the one that packs is gone."""
     # One thread each: the processes are the parallelism. Read by OpenMP when torch is imported.
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _job = (load, key, audio_format)
+    for number in (signal.SIGINT, signal.SIGTERM):  # may reach all processes; the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    batches: SimpleQueue[list[Any]] = SimpleQueue()
+    answer: tuple[list[EncodedSample], Exception | None]
+    threading.Thread(target=_receive, args=(pipe, batches), daemon=True).start()
+    while True:
+        batch = batches.get()
+        try:
+            answer = [encode_one(load, key, item, audio_format) for item in batch], None
+        except InputError as error:
+            answer = [], error
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # a traceback does not travel, its text does
+            answer = [], error
+        with contextlib.suppress(OSError):  # the parent is gone: the other thread ends this process
+            pipe.send(answer)
 
 
-def _leave_with_parent() -> None:
-    """End this process with its parent, even if that is killed: the pool's queue would not tell."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
+def _receive(pipe: Connection, batches: SimpleQueue[list[Any]]) -> None:
+    """Take batches in whatever else happens: the parent may send one while an answer, too large for
+    the pipe, waits for it to read. At the parent's end, however it comes, this process ends."""
+    try:
+        while True:
+            batches.put(pipe.recv())
+    except (EOFError, OSError):
         os._exit(1)
-
-
-def _encode_chunk(items: list[Any]) -> list[EncodedSample]:
-    assert _job is not None
-    load, key, audio_format = _job
-    return [encode_one(load, key, item, audio_format) for item in items]
 
 
 @contextmanager
