@@ -28,9 +28,8 @@ FOLDER = Path(__file__).parent
 SUMMARY = "summary.json"
 """A run directory's last file: with it the run is finished."""
 # What the commands themselves take beside a recipe's fields: only to suggest the nearest.
-_COMMAND_OPTIONS = ("ranks", "overwrite", "resume", "force", "print_config", "cluster", "wait",
-                    "slurm.nodes", "slurm.tasks_per_node", "slurm.partition", "slurm.minutes",
-                    "slurm.cpus_per_task", "slurm.gpus_per_task")  # fmt: skip
+_COMMAND_OPTIONS = ("ranks", "overwrite", "resume", "force", "print_config", "cluster", "site", "wait",
+                    "dry_run", "slurm.nodes", "slurm.tasks_per_node", "slurm.partition")  # fmt: skip
 
 _SITE = ("data.shards", "data.workers", "engine.zero", "engine.activation_checkpointing",
          "engine.deterministic", "engine.timeout_minutes", "checkpoint", "tracking", "output", "recipe",
@@ -44,9 +43,9 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     ``demo/hubert`` or ``farstail/parsbert_full``.
     """
     path = find_recipe(name)
-    document = _read_yaml(path)
+    document = read_yaml(path)
     recipe_class = _recipe_class(path, document)
-    _check_keys(str(path), document, recipe_class)
+    check_keys(str(path), document, recipe_class)
     _check_flags(overrides, recipe_class)
     parser = _parser(recipe_class)
     where = str(path)
@@ -56,7 +55,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         config = parser.parse_args(list(overrides), namespace=config)
         recipe = recipe_class(**vars(parser.instantiate(config)))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: {_one_line(error)}") from None
+        raise InputError(f"{where}: {one_line(error)}") from None
     if not recipe.recipe:
         recipe = dataclasses.replace(recipe, recipe=path.stem)
     check_recipe(recipe)
@@ -106,7 +105,7 @@ def signature(recipe: AnyRecipe) -> str:
 
 def settings_that_matter(recipe: AnyRecipe) -> dict[str, Any]:
     """Key -> value of everything that can change the result: not ranks, paths or tracking."""
-    return {key: value for key, value in flatten(to_dict(recipe)).items() if not _is_site(key)}
+    return {key: value for key, value in flatten(to_dict(recipe)).items() if not is_site(key)}
 
 
 def run_folder(recipe: AnyRecipe) -> Path:
@@ -147,17 +146,19 @@ def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _is_site(key: str) -> bool:
+def is_site(key: str) -> bool:
+    """Whether a field is marked (site): it does not change the result."""
     return any(key == site or key.startswith(site + ".") for site in _SITE)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that is a mapping. Raises InputError if it is not."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as YAML: {_one_line(error)}") from None
+        raise InputError(f"{path}: not readable as YAML: {one_line(error)}") from None
     if not isinstance(document, dict):
-        raise InputError(f"{path}: a recipe is a mapping of keys to values")
+        raise InputError(f"{path}: must be a mapping of keys to values")
     return document
 
 
@@ -187,7 +188,8 @@ def _keys(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _keys(hints[f.name], f"{prefix}{f.name}.")
 
 
-def _check_keys(where: str, document: dict[str, Any], kind: Any) -> None:
+def check_keys(where: str, document: dict[str, Any], kind: Any) -> None:
+    """Raise InputError, with the nearest, for a key that the dataclass ``kind`` does not have."""
     known = dict(_keys(kind))
     for key, value in _document_items(document):
         _check_key(where, key, known)
@@ -198,7 +200,7 @@ def _check_keys(where: str, document: dict[str, Any], kind: Any) -> None:
 def _check_key(where: str, key: str, known: dict[str, Any]) -> None:
     inside_mapping = any(key.startswith(f"{k}.") and "dict" in str(t) for k, t in known.items())
     if key not in known and not inside_mapping:
-        raise InputError(f"{where}: unknown key {key!r}{_nearest(key, list(known))}")
+        raise InputError(f"{where}: unknown key {key!r}{nearest(key, list(known))}")
 
 
 def _document_items(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -220,14 +222,15 @@ def _check_flags(arguments: Sequence[str], kind: Any) -> None:
         _check_key("command line", key, known)
 
 
-def _nearest(key: str, known: list[str]) -> str:
+def nearest(key: str, known: list[str]) -> str:
+    """The end of a message about an unknown key."""
     near = difflib.get_close_matches(key, known, 1, 0.5)
     if not near:
         near = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
     return f"; did you mean {near[0]!r}?" if near else "; `--print_config` shows all keys"
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """jsonargparse's message without line breaks and Python's type syntax."""
     text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(error).split()))
     return text.replace('Parser key "', 'key "').replace("typing.", "")

@@ -155,10 +155,15 @@ def run_page(page: Path, folder: Path, start: Callable[[Training, list[str]], No
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_is_understood(page: Path) -> None:
+def test_every_command_is_understood(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         assert block.language in ("sh", "python", "yaml"), f"{block.where}: say the language"
         for words in block.commands() if block.language == "sh" else []:
+            if "--resume" in words:  # it must be there
+                Path(words[words.index("--resume") + 1]).mkdir(parents=True, exist_ok=True)
             parse(words)
             assert block.not_run or words[0] not in OTHER_TOOLS, f"{block.where}: mark it"
 

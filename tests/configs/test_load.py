@@ -83,7 +83,7 @@ def test_wrong_overrides(recipe: Path, overrides: list[str], message: str) -> No
         ("task: nli\ndata: {shard: x}", r"unknown key 'data.shard'; did you mean 'data.shards'"),
         ("task: nli\nmodel: {regime: {layer: 3}}", r"unknown key 'model.regime.layer'"),
         ("task: other", r"key 'task' must be emotion or nli, not 'other'"),
-        ("- a list", r"a recipe is a mapping"),
+        ("- a list", r"must be a mapping"),
         ("task: [", r"not readable as YAML"),
         ("task: nli\nseed: x", r'key "seed": Expected a int'),
         ("task: nli\nmodel: 3", r"key 'model' is a section of keys, not 3"),
