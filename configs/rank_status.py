@@ -1,7 +1,7 @@
 """What each rank tells the command that started it: one small file a rank in a folder of that start.
 
-`sokhan train` makes the folder and names it in SOKHAN_STATUS. Without it (torchrun, srun, a plain
-start) nothing is written, and a rank prints its own errors.
+`sokhan train` and the jobs of `sokhan submit` make the folder and name it in SOKHAN_STATUS. Without it
+(torchrun, a plain start) nothing is written, and a rank prints its own errors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ not outlive it, stands between the two."""
 TRAINED, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 75
 """Exit codes of a training; the last (EX_TEMPFAIL): stopped after saving, start again to go on."""
 
-State = Literal["started", "finished", "saved", "failed", "lost_peer"]
-"""failed: by its own error, or because another rank hangs; lost_peer: another rank is gone."""
+State = Literal["started", "finished", "saved", "failed", "hung_peer", "lost_peer"]
+"""failed: by its own error; hung_peer: another rank, which it names, hangs; lost_peer: another rank is
+gone."""
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,11 @@ def train(
     ranks: int,
     beginning: Beginning,
     command: str,
+    words: Path | None = None,
 ) -> int:
     """Train recipes one after the other on ``ranks`` processes; returns the exit code (see above).
 
+    ``words``: a folder that keeps what the ranks say of their end.
     Everything that can be checked without torch is checked here, before any process starts.
     """
     given = [load_recipe(name, overrides) for name in names]
@@ -65,7 +67,7 @@ def train(
     # Their start messages are about compilers and devices that are not used.
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment.setdefault("DS_ACCELERATOR", "cuda" if count_gpus() else "cpu")
-    code = run_ranks(rank_command(ranks, arguments), environment, ranks)
+    code = run_ranks(rank_command(ranks, arguments), environment, ranks, words)
     return _check_markers(recipes, ranks) if code == TRAINED else code
 
 

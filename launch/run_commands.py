@@ -33,31 +33,21 @@ def add_commands(commands: Any) -> None:
     submit = commands.add_parser(
         "submit",
         help="train a recipe as a job of a SLURM cluster, through submitit",
-        usage="sokhan submit RECIPE [--slurm.nodes N] [--slurm.tasks_per_node N] [--FIELD VALUE]...",
+        usage="sokhan submit RECIPE [--slurm.FIELD VALUE]... [--site SITE] [--FIELD VALUE]...",
+        description="Takes what `sokhan train` takes. --slurm.FIELD says what to ask the cluster for: "
+        "--slurm.nodes 2 --slurm.tasks_per_node 8 --slurm.partition gpu --slurm.time 12h; "
+        "docs/slurm.md lists all. A site file holds a cluster's standing settings.",
         allow_abbrev=False,
     )
-    submit.add_argument("--slurm.nodes", type=int, default=1, dest="nodes")
-    submit.add_argument(
-        "--slurm.tasks_per_node", type=int, default=1, dest="tasks_per_node", help="ranks of a node"
-    )
-    submit.add_argument("--slurm.partition", default="", dest="partition")
-    submit.add_argument("--slurm.minutes", type=int, default=60, dest="minutes")
-    submit.add_argument("--slurm.cpus_per_task", type=int, default=4, dest="cpus_per_task")
-    submit.add_argument(
-        "--slurm.gpus_per_task", type=int, default=1, dest="gpus_per_task", help="0: nodes without"
-    )
-    submit.add_argument(
-        "--cluster",
-        choices=("auto", "slurm", "local", "debug"),
-        default="auto",
-        help="auto: SLURM where there is one, else processes of this machine",
-    )
+    add_cluster_options(submit)
     add_options(submit)
-    submit.add_argument("--wait", action="store_true", help="return when the job has ended")
+    submit.add_argument(
+        "--dry-run", action="store_true", help="print the batch script and what sbatch says of it"
+    )
     submit.set_defaults(run=run_submit)
 
     report = commands.add_parser("report", help="write HTML and Markdown reports of finished runs")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, sweeps, grids")
     report.add_argument("--out", type=Path, help="folder for a comparison of several runs")
     report.set_defaults(run=run_report)
 
@@ -105,20 +95,39 @@ def run_train(options: argparse.Namespace) -> int:
     return train(names, overrides, ranks=ranks, beginning=beginning, command=_typed())
 
 
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """--site, --cluster and --wait, for the commands that submit jobs."""
+    parser.add_argument(
+        "--site",
+        metavar="NAME|FILE",
+        help="standing settings of a cluster (default: $SOKHAN_SITE); `sokhan doctor --write` makes one",
+    )
+    parser.add_argument(
+        "--cluster",
+        choices=("auto", "slurm", "local", "debug"),
+        default="auto",
+        help="auto: SLURM where there is one, else processes of this machine",
+    )
+    parser.add_argument("--wait", action="store_true", help="return when the job has ended")
+
+
 def run_submit(options: argparse.Namespace) -> int:
-    """Submit one recipe."""
+    """Submit one recipe, or show what would be submitted."""
+    from configs.cluster import load_cluster, split_words
     from configs.errors import InputError
-    from launch.slurm import JobSize, submit
+    from launch.slurm import show, submit
 
     if len(options.recipes) != 1:
         raise InputError("sokhan submit takes one recipe; `sokhan recipes` lists the shipped ones")
-    size = JobSize(
-        options.nodes, options.tasks_per_node, options.partition, options.minutes,
-        options.cpus_per_task, options.gpus_per_task,
-    )  # fmt: skip
+    slurm, overrides = split_words(options.overrides)
+    site = load_cluster(options.site, slurm)
+    beginning = read_options(options, options.recipes)
+    name = options.recipes[0]
+    if options.dry_run:
+        return show(name, overrides, site, beginning=beginning)
     return submit(
-        options.recipes[0], options.overrides, size, options.cluster, wait=options.wait,
-        beginning=read_options(options, options.recipes), command=_typed(),
+        name, overrides, site, options.cluster, beginning=beginning, command=_typed(),
+        wait=options.wait,
     )  # fmt: skip
 
 
@@ -127,7 +136,7 @@ def split_recipes(arguments: list[str]) -> tuple[list[str], list[str]]:
 
     Recipes come first. argparse alone could not tell the value of an override from a recipe.
     """
-    if arguments[:1] not in (["train"], ["submit"]):
+    if arguments[:1] not in (["train"], ["submit"], ["sweep"]):
         return [], arguments
     end = 1
     while end < len(arguments) and not arguments[end].startswith("-"):
@@ -137,9 +146,11 @@ def split_recipes(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def run_report(options: argparse.Namespace) -> int:
     """Write the report and say where it is."""
+    from launch.sweep import for_report
     from trainers.report import write_report
 
-    report = write_report(options.runs, options.out)
+    wanted = for_report(options.runs)
+    report = write_report(wanted.runs, options.out or wanted.folder, wanted.left_out)
     for line in report.left_out:
         print(f"left out: {line}", file=sys.stderr)
     print(f"report: {report.html}\n        {report.markdown}")

@@ -31,6 +31,7 @@ from configs.rank_status import (
     RankStatus,
     read_statuses,
 )
+from launch.last_words import errors
 
 _GRACE = 10.0
 """Seconds that the other ranks, and helpers of ended ranks, have to end by themselves."""
@@ -43,13 +44,16 @@ _AT_ONCE = (signal.SIGINT, signal.SIGTERM)
 """Signals of which a second one ends everything at once."""
 
 
-def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int) -> int:
+def run_ranks(
+    command: Sequence[str], environment: Mapping[str, str], ranks: int, words: Path | None = None
+) -> int:
     """Start the ranks, see them end, and print, last of all, the error of the one that failed.
 
+    ``words`` is a folder that keeps what the ranks say of their end; None: it is not kept.
     Exit codes: 0, 1, 2 and 75 as in trainers/__main__.py; 128+n when signal n has ended everything
     at once. When this returns, no process that was started here is left.
     """
-    with _signals_noted() as signals, _status_folder() as folder, adopting_orphans():
+    with _signals_noted() as signals, _status_folder(words) as folder, adopting_orphans():
         extra = {STATUS: str(folder), **({LAUNCHED_BY: str(os.getpid())} if ranks > 1 else {})}
         others = _descendants()
         # Without this command ranks save and leave, which DeepSpeed's launcher would cut short.
@@ -72,9 +76,9 @@ def run_ranks(command: Sequence[str], environment: Mapping[str, str], ranks: int
         if ended_by:
             _say("stopped at once; the last checkpoint stays")
             return 128 + ended_by
-        code, words = _outcome(watched)
-        if words:
-            _say(words)
+        code, text = _outcome(watched)
+        if text:
+            _say(text)
         return code
 
 
@@ -107,7 +111,7 @@ class _Ranks:
         for rank, status in self.statuses.items():
             if rank not in self._processes:
                 self._processes[rank] = _find(status.pid)
-        if not self.in_state("failed"):
+        if not self.in_state("failed", "hung_peer"):
             silent = [rank for rank in self.left if self.statuses[rank].state == "started"]
             self.vanished = silent
         return not ended or len(self.left) < len(self._processes)
@@ -149,7 +153,7 @@ def _wait(ranks: _Ranks, signals: list[int]) -> int | None:
                 return None
             ranks.ask_to_stop()  # as the kernel has done, for those that were up already
             asked = True
-        if ranks.vanished or ranks.in_state("failed", "lost_peer"):
+        if ranks.vanished or ranks.in_state("failed", "hung_peer", "lost_peer"):
             deadline = min(deadline, time.monotonic() + _GRACE)
         elif ranks.left:
             deadline = min(deadline, time.monotonic() + _LEAVING)
@@ -159,8 +163,8 @@ def _wait(ranks: _Ranks, signals: list[int]) -> int | None:
 
 def _outcome(ranks: _Ranks) -> tuple[int, str]:
     """Exit code, and the error of the rank that really failed."""
-    failed = ranks.in_state("failed")
-    if words := [_words(failed, text) for text in dict.fromkeys(status.text for status in failed)]:
+    failed = ranks.in_state("failed", "hung_peer")
+    if words := errors(failed):
         words += _without_a_word(ranks, ranks.vanished)
         wrong_input = failed[0].code == WRONG_INPUT
         return WRONG_INPUT if wrong_input else FAILED, "\n".join(words)
@@ -183,15 +187,6 @@ def _outcome(ranks: _Ranks) -> tuple[int, str]:
         f"DeepSpeed's launcher was killed (signal {-code}); the ranks have saved" if killed else ""
     )
     return STOPPED, note
-
-
-def _words(failed: Sequence[RankStatus], text: str) -> str:
-    """An error as it is to be read: a traceback's last line says whose it is."""
-    if text.startswith("error: "):
-        return text
-    first = next(status for status in failed if status.text == text)
-    last = text.rpartition("\n")[2]
-    return f"{text}\nerror: rank {first.rank} (process {first.pid}) failed: {last}"
 
 
 def _without_a_word(ranks: _Ranks, gone: Sequence[int]) -> list[str]:
@@ -267,7 +262,10 @@ def _lives(process: psutil.Process | None) -> bool:
 
 
 @contextmanager
-def _status_folder() -> Iterator[Path]:
+def _status_folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        yield kept
+        return
     with tempfile.TemporaryDirectory(prefix="sokhan-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

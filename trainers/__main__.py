@@ -103,8 +103,7 @@ def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
             left = world.gather(left_to_train(recipes, beginning.overwrite))[0]
             for recipe in left:
                 with telling_of_disks(run_folder(recipe)):
-                    folder = train(recipe, world, beginning)
-                    (folder / "ranks" / f"{world.rank}.done").touch()
+                    train(recipe, world, beginning)
             ending = Ending("finished", TRAINED)
         except Stopped as stopped:
             ending = Ending("saved", STOPPED)
@@ -136,7 +135,7 @@ def _failure(error: Exception, world: World | None) -> Ending:
         elif world.lost_peer(error):
             return Ending("lost_peer", FAILED, text)
     if isinstance(error, RankHangs):
-        return Ending("failed", FAILED, f"error: {error}")
+        return Ending("hung_peer", FAILED, f"error: {error}")
     return Ending("failed", FAILED, text)
 
 

@@ -1,0 +1,194 @@
+"""Begin and end one start of a member: ``python -m launch.attempt begin|end CODE``, in the batch script.
+
+``begin`` makes the attempt's folder and prints it. ``end`` reads the last words of the ranks, decides
+whether the job is to come back, has it requeued, and prints the error of the rank that failed. SLURM
+itself requeues what it has preempted and what has lost its first node; then ``end`` may never run.
+
+Exit codes: 0 trained; 1 failed, or no progress; 2 wrong input; 75 saved, and not requeued.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.load import SUMMARY
+from configs.rank_status import FAILED, STOPPED, TRAINED, RankStatus
+from launch.batch import ATTEMPT, SUBMISSION
+from launch.last_words import errors
+from launch.rendezvous import free_port
+from launch.scheduler import SchedulerDown, SchedulerError, job_states, requeue
+from launch.submission import (
+    Attempt,
+    Member,
+    Outcome,
+    Submission,
+    earlier_starts,
+    newest_checkpoint,
+    write_json,
+)
+
+FRUITLESS = 3
+"""So many starts in a row that save nothing new, and the job is not started again."""
+_PATIENCE = 600.0
+"""Seconds that a controller which does not answer is asked again to requeue: it may be restarting."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a start has ended."""
+
+    outcome: Outcome
+    code: int
+    words: str = ""
+    again: bool = False
+    """Whether the member is to be started again."""
+
+
+def begin(submission: Submission, member: Member) -> Attempt | None:
+    """Make the folder of a new start. None, with end.json saying so, if starting has become useless."""
+    before = submission.attempts(member)
+    number = before[-1].number + 1 if before else 0
+    folder = submission.folder / "attempts" / f"{member.number}-{number}"
+    folder.mkdir(parents=True)
+    checkpoint = newest_checkpoint(member.run)
+    begun = any(
+        start.get("job") == f"{submission.folder.name}/{member.number}"
+        for start in earlier_starts(member.run)
+    )
+    write_json(folder / "start.json", {
+        "time": now(),
+        "job": os.environ.get("SLURM_JOB_ID"),
+        "nodes": os.environ.get("SLURM_JOB_NODELIST"),
+        "pid": os.getpid(),
+        "checkpoint": checkpoint,
+        "port": free_port(os.environ.get("SLURM_JOB_ID", str(os.getpid()))),
+        # What the command said of an older run holds for the first start; later ones go on.
+        "flags": [] if begun else list(member.flags),
+    })  # fmt: skip
+    attempt = Attempt(folder)
+    if fruitless(before, checkpoint):
+        words = (
+            f"error: {FRUITLESS} starts have saved nothing new after {checkpoint or 'the beginning'}; "
+            "not started again: `sokhan logs` shows why they ended"
+        )
+        close(attempt, Verdict("no progress", FAILED, words))
+        return None
+    return attempt
+
+
+def fruitless(attempts: Sequence[Attempt], checkpoint: str | None) -> bool:
+    """Whether the last starts have left the run where they found it."""
+    found = [attempt.start.get("checkpoint") for attempt in attempts[-FRUITLESS:]]
+    return len(found) == FRUITLESS and set(found) == {checkpoint}
+
+
+def judge(submission: Submission, member: Member, attempt: Attempt, code: int) -> Verdict:
+    """How the ranks have ended, from their words."""
+    words = attempt.statuses(member.ranks)
+    failed = [word for word in words.values() if word.state == "failed"]
+    if failed:
+        return Verdict("failed", failed[0].code, "\n".join(errors(failed)))
+    if (member.run / SUMMARY).is_file() and "finished" in {word.state for word in words.values()}:
+        return Verdict("finished", TRAINED)
+    if any(word.state == "saved" for word in words.values()):
+        return Verdict("saved", STOPPED, again=True)
+    hung = [word for word in words.values() if word.state == "hung_peer"]
+    lines = errors(hung) or _silent(words, member.ranks, code)
+    failures = sum(earlier.end.get("cause") == "failure" for earlier in submission.attempts(member))
+    allowed = int(submission.settings["failures"])
+    if failures >= allowed:
+        lines.append(f"error: not started again after {failures} failures (--slurm.failures)")
+    return Verdict("killed", FAILED, "\n".join(lines), again=failures < allowed)
+
+
+def end(submission: Submission, member: Member, attempt: Attempt, code: int) -> int:
+    """Close a start of a job, have it requeued if that is right, and return the exit code."""
+    verdict = judge(submission, member, attempt, code)
+    job = os.environ["SLURM_JOB_ID"]
+    if verdict.again and fruitless(submission.attempts(member), newest_checkpoint(member.run)):
+        words = (
+            f"{verdict.words}\nerror: {FRUITLESS} starts have saved nothing new; not started again"
+        )
+        verdict = Verdict("no progress", FAILED, words.strip())
+    # Anything but a running job has been ended by the scheduler, which knows what it wants.
+    if verdict.again and _ask(job) == "RUNNING":
+        close(attempt, Verdict("requeued", verdict.code, verdict.words), verdict.outcome)
+        if _requeue(job):
+            return verdict.code
+        print(f"error: job {job} could not be requeued; `sokhan submit` goes on", file=sys.stderr)
+    close(attempt, verdict, verdict.outcome)
+    return verdict.code
+
+
+def close(attempt: Attempt, verdict: Verdict, cause: str = "", told: bool = False) -> None:
+    """Write down how a start ended, and print what went wrong unless it has been told."""
+    write_json(attempt.folder / "end.json", {
+        "time": now(),
+        "outcome": verdict.outcome,
+        "cause": "failure" if cause == "killed" else "",
+        "code": verdict.code,
+        "words": verdict.words,
+    })  # fmt: skip
+    if verdict.words and not told:
+        print(verdict.words, file=sys.stderr, flush=True)
+
+
+def now() -> str:
+    """Local time with its zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _silent(words: Mapping[int, RankStatus], ranks: int, code: int) -> list[str]:
+    quiet = [rank for rank in range(ranks) if rank not in words or words[rank].state == "started"]
+    names = ", ".join(map(str, quiet[:8])) + (" ..." if len(quiet) > 8 else "")
+    if quiet:
+        return [
+            f"error: rank {names} ended without a word, perhaps killed or out of memory (srun {code})"
+        ]
+    return [f"error: ranks lost their connections to each other (srun {code})"]
+
+
+def _ask(job: str) -> str:
+    try:
+        states = job_states([job])
+    except SchedulerDown:
+        return "RUNNING"  # nobody is there who could have ended it
+    return states[job].state if job in states else ""
+
+
+def _requeue(job: str) -> bool:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            requeue(job)
+            return True
+        except SchedulerDown as error:
+            if time.monotonic() > deadline:
+                print(f"error: {error}", file=sys.stderr)
+                return False
+            time.sleep(5)
+        except SchedulerError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return False
+
+
+def main(words: Sequence[str]) -> int:
+    """In the batch script."""
+    submission = Submission(Path(os.environ[SUBMISSION]))
+    member = submission.members[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
+    if words[0] == "begin":
+        attempt = begin(submission, member)
+        if attempt is None:
+            return FAILED
+        print(attempt.folder)
+        return TRAINED
+    return end(submission, member, Attempt(Path(os.environ[ATTEMPT])), int(words[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,34 @@
+"""The process of a job that runs on this machine without a scheduler, told from a later one of its
+number by what it was started for."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from launch.submission import Submission
+
+
+def process_of(submission: Submission, start: Mapping[str, Any]) -> psutil.Process | None:
+    """The living process that started the ranks or, before that, the one that is about to. None: there
+    is none on this machine. ``start``: what the newest attempt's start.json says, if there is one."""
+    for pid in (start.get("pid"), submission.job):
+        with contextlib.suppress(psutil.Error, TypeError, ValueError):
+            process = psutil.Process(int(pid or ""))
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and str(submission.folder) in process.cmdline():
+                return process
+    return None
+
+
+def ask_to_stop(process: psutil.Process) -> bool:
+    """Have it save and leave; False: it has left already."""
+    try:
+        process.send_signal(signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return False
+    return True

@@ -1,0 +1,200 @@
+"""A submission's folder: everything that one `sokhan submit` or `sokhan sweep` has sent to a scheduler.
+
+``<run or sweep folder>/slurm/<stamp>/`` holds the code and the recipes as they were submitted, what
+submitit writes (script, pickles, logs), and a folder for every start of every member. The files are
+the truth; the scheduler is only asked about what is waiting or running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.errors import InputError
+from configs.rank_status import RankStatus, read_statuses
+
+Cluster = Literal["slurm", "local", "debug"]
+Outcome = Literal["finished", "saved", "requeued", "failed", "killed", "no progress"]
+"""saved: stopped after a save, and not requeued by the job itself."""
+
+FOLDER = "slurm"
+"""Folder of a run or a sweep that holds its submissions."""
+_NEWEST = "newest.json"
+_SUBMISSION = "submission.json"
+_MEMBERS = "members.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training of a submission."""
+
+    number: int
+    recipe_file: Path
+    """The whole recipe, as it was submitted."""
+    run: Path
+    """Its run directory, absolute."""
+    ranks: int
+    flags: tuple[str, ...] = ()
+    """What the command said of an earlier run: --overwrite, --resume, --force."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a member: the first, or one after a requeue."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        """0 for the first."""
+        return int(self.folder.name.rpartition("-")[2])
+
+    @cached_property
+    def start(self) -> dict[str, Any]:
+        """time, job, checkpoint, port, nodes, flags, pid; empty if it was never written."""
+        return _read(self.folder / "start.json")
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """time, outcome, words, code; empty as long as it runs, or if its batch shell was killed."""
+        return _read(self.folder / "end.json")
+
+    def statuses(self, ranks: int) -> Mapping[int, RankStatus]:
+        """The ranks' last words."""
+        return read_statuses(self.folder, ranks)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One folder of a submission."""
+
+    folder: Path
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What its jobs need to know, written before they are submitted: command, failures, gpus."""
+        settings: dict[str, Any] = _read(self.folder / _MEMBERS).get("settings", {})
+        return settings
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """job, cluster, time, array; empty until the scheduler has taken it."""
+        return _read(self.folder / _SUBMISSION)
+
+    @property
+    def job(self) -> str:
+        """The scheduler's number of the job or of the whole array."""
+        return str(self.facts.get("job", ""))
+
+    @property
+    def cluster(self) -> str:
+        """slurm, local or debug."""
+        return str(self.facts.get("cluster", ""))
+
+    @cached_property
+    def members(self) -> list[Member]:
+        """All trainings, in order."""
+        rows = _read(self.folder / _MEMBERS).get("members", [])
+        return [
+            Member(
+                row["number"], self.folder / row["recipe_file"], Path(row["run"]), row["ranks"],
+                tuple(row["flags"]),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def job_of(self, member: Member) -> str:
+        """The scheduler's number of one member: of an element of the array, where it is one."""
+        return f"{self.job}_{member.number}" if self.facts.get("array") else self.job
+
+    def attempts(self, member: Member) -> list[Attempt]:
+        """A member's starts, oldest first."""
+        folders = (self.folder / "attempts").glob(f"{member.number}-*")
+        return sorted(map(Attempt, folders), key=lambda attempt: attempt.number)
+
+    def logs(self, member: Member, rank: int) -> tuple[Path, Path]:
+        """Where a rank's stdout and stderr go, over all attempts."""
+        rank = rank if self.cluster == "slurm" else 0  # else one process starts them all
+        name = self.folder / f"{self.job_of(member)}_{rank}_log"
+        return name.with_suffix(".out"), name.with_suffix(".err")
+
+
+def new_folder(parent: Path) -> Path:
+    """Make the folder of a new submission, closed to others."""
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = parent.absolute() / FOLDER / stamp
+    # These names stand in the batch script, some of them in patterns of sbatch.
+    if not re.fullmatch(r"[^\x00-\x1f\x7f'\"\\%$`!;&|<>*?~]+", str(folder)):
+        raise InputError(
+            f"{str(folder)!r}: batch scripts need a path without quotes, backslashes, %, $ and the "
+            "like; choose another --output.folder"
+        )
+    folder.mkdir(parents=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def write_members(folder: Path, members: Sequence[Member], settings: Mapping[str, Any]) -> None:
+    """Before anything is submitted."""
+    rows = []
+    for member in members:
+        row = asdict(member)
+        rows.append({**row, "recipe_file": f"recipes/{member.number}.yaml", "run": str(member.run)})
+    write_json(folder / _MEMBERS, {"members": rows, "settings": settings})
+
+
+def write_submission(submission: Submission, facts: Mapping[str, Any]) -> Submission:
+    """When the scheduler has taken it; every member's run directory then points to it."""
+    write_json(submission.folder / _SUBMISSION, facts)
+    taken = Submission(submission.folder)
+    for member in taken.members:
+        pointer = member.run / FOLDER / _NEWEST
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        write_json(pointer, {"submission": str(taken.folder), "member": member.number})
+    return taken
+
+
+def newest_submission(run: Path) -> tuple[Submission, Member] | None:
+    """The last submission of a run, and which of its members the run is."""
+    pointer = _read(run / FOLDER / _NEWEST)
+    if not pointer:
+        return None
+    submission = Submission(Path(pointer["submission"]))
+    members = [member for member in submission.members if member.number == pointer["member"]]
+    return (submission, members[0]) if members else None
+
+
+def earlier_starts(run: Path) -> list[dict[str, Any]]:
+    """A line for each start that a run has had."""
+    return list(_read(run / "run.json").get("starts", []))
+
+
+def newest_checkpoint(run: Path) -> str | None:
+    """How far a run has been saved: the name of the newest checkpoint, by step."""
+    tags = [path.name for path in (run / "checkpoints").glob("step-*")]
+    return max(tags, key=lambda tag: (int(tag.split("-")[1]), tag), default=None)
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write and rename: a reader finds the old file or the new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise InputError(f"{path}: damaged; `squeue` and `scancel` still know the job") from None
+    return document if isinstance(document, dict) else {}
