@@ -1,6 +1,8 @@
-"""Begin and end one start of a member: ``python -m launch.attempt begin|end CODE``, in the batch script.
+"""Begin, watch and end one start of a member: ``python -m launch.attempt begin | watch SHELL | end CODE``,
+in the batch script.
 
-``begin`` makes the attempt's folder and prints it. ``end`` reads the last words of the ranks, decides
+``begin`` makes the attempt's folder and prints it. ``watch`` ends an srun that waits for ranks which
+are gone, as it does for ever when a slurmstepd was killed. ``end`` reads the last words of the ranks, decides
 whether the job is to come back, has it requeued, and prints the error of the rank that failed. SLURM
 itself requeues what it has preempted and what has lost its first node; then ``end`` may never run.
 
@@ -16,10 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from configs.lifetime import end_with_parent
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, STOPPED, TRAINED, RankStatus
 from launch.batch import ATTEMPT, SUBMISSION
 from launch.last_words import errors
+from launch.log_parts import log_sizes
 from launch.rendezvous import free_port
 from launch.scheduler import SchedulerDown, SchedulerError, job_states, requeue
 from launch.submission import (
@@ -34,6 +40,9 @@ from launch.submission import (
 
 FRUITLESS = 3
 """So many starts in a row that save nothing new, and the job is not started again."""
+_LOOK = 2.0
+_LEAVING = 30.0
+"""Seconds that all ranks have to end after the first one; they leave together."""
 _PATIENCE = 600.0
 """Seconds that a controller which does not answer is asked again to requeue: it may be restarting."""
 
@@ -66,6 +75,7 @@ def begin(submission: Submission, member: Member) -> Attempt | None:
         "nodes": os.environ.get("SLURM_JOB_NODELIST"),
         "pid": os.getpid(),
         "checkpoint": checkpoint,
+        "logs": log_sizes(submission, member),
         "port": free_port(os.environ.get("SLURM_JOB_ID", str(os.getpid()))),
         # What the command said of an older run holds for the first start; later ones go on.
         "flags": [] if begun else list(member.flags),
@@ -85,6 +95,24 @@ def fruitless(attempts: Sequence[Attempt], checkpoint: str | None) -> bool:
     """Whether the last starts have left the run where they found it."""
     found = [attempt.start.get("checkpoint") for attempt in attempts[-FRUITLESS:]]
     return len(found) == FRUITLESS and set(found) == {checkpoint}
+
+
+def watch(attempt: Attempt, member: Member, shell: int) -> None:
+    """Return when the ranks have ended; if srun, a child of the batch script's shell, does not see it,
+    kill it, so that the script goes on."""
+    end_with_parent(shell)
+    deadline = float("inf")
+    while time.monotonic() < deadline and not attempt.end:
+        ended = any(word.state != "started" for word in attempt.statuses(member.ranks).values())
+        if ended and deadline == float("inf"):
+            deadline = time.monotonic() + _LEAVING
+        time.sleep(_LOOK)
+    if attempt.end:
+        return
+    for process in psutil.Process(shell).children():
+        if process.name() == "srun":
+            print("error: srun does not see that ranks have ended: killed", file=sys.stderr)
+            process.kill()
 
 
 def judge(submission: Submission, member: Member, attempt: Attempt, code: int) -> Verdict:
@@ -182,12 +210,16 @@ def main(words: Sequence[str]) -> int:
     submission = Submission(Path(os.environ[SUBMISSION]))
     member = submission.members[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
     if words[0] == "begin":
-        attempt = begin(submission, member)
-        if attempt is None:
+        begun = begin(submission, member)
+        if begun is None:
             return FAILED
-        print(attempt.folder)
+        print(begun.folder)
         return TRAINED
-    return end(submission, member, Attempt(Path(os.environ[ATTEMPT])), int(words[1]))
+    attempt = Attempt(Path(os.environ[ATTEMPT]))
+    if words[0] == "watch":
+        watch(attempt, member, int(words[1]))
+        return TRAINED
+    return end(submission, member, attempt, int(words[1]))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
         "trap : TERM USR1 USR2 HUP",
         f"{ATTEMPT}=$({attempt} begin) || exit",
         f"export {ATTEMPT}",
+        f"{attempt} watch $$ &",
     ]
     parameters["teardown"] = ["code=$?", f"{attempt} end $code"]
     parameters["additional_parameters"]["requeue"] = True

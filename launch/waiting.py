@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from configs.errors import InputError
 from configs.rank_status import FAILED, STOPPED, TRAINED
@@ -56,18 +57,22 @@ def wait_for(submission: Submission) -> int:
 
 def _wait(submission: Submission, member: Member) -> int:
     gone_since: float | None = None
+    end: dict[str, Any] = {}
     while gone_since is None or time.monotonic() < gone_since + _SETTLE:
         attempts = submission.attempts(member)
         end = attempts[-1].end if attempts else {}
-        if end and end["outcome"] != "requeued":
-            return _tell(submission, member, int(end["code"]), str(end["words"]))
+        # What was stopped or killed may come back by the scheduler's will.
+        if end.get("outcome") in ("finished", "failed", "no progress"):
+            break
         try:
             live = is_live(submission, member)
         except SchedulerDown:
             live = True  # it will be back
         gone_since = None if live else gone_since or time.monotonic()
         time.sleep(_LOOK)
-    return _tell(submission, member, FAILED, "it has ended without a word")
+    if not end:
+        return _tell(submission, member, FAILED, "it has ended without a word")
+    return _tell(submission, member, int(end["code"]), str(end["words"]))
 
 
 def _tell(submission: Submission, member: Member, code: int, words: str) -> int:
