@@ -1,8 +1,6 @@
-"""Begin, watch and end one start of a member: ``python -m launch.attempt begin | watch SHELL | end CODE``,
-in the batch script.
+"""Begin and end one start of a member: ``python -m launch.attempt begin | end CODE``, in the batch script.
 
-``begin`` makes the attempt's folder and prints it. ``watch`` ends an srun that waits for ranks which
-are gone, as it does for ever when a slurmstepd was killed. ``end`` reads the last words of the ranks, decides
+``begin`` makes the attempt's folder and prints it. ``end`` reads the last words of the ranks, decides
 whether the job is to come back, has it requeued, and prints the error of the rank that failed. SLURM
 itself requeues what it has preempted and what has lost its first node; then ``end`` may never run.
 
@@ -11,6 +9,7 @@ Exit codes: 0 trained; 1 failed, or no progress; 2 wrong input; 75 saved, and no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -20,14 +19,13 @@ from pathlib import Path
 
 import psutil
 
-from configs.lifetime import end_with_parent
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, STOPPED, TRAINED, RankStatus
 from launch.batch import ATTEMPT, SUBMISSION
 from launch.last_words import errors
 from launch.log_parts import log_sizes
 from launch.rendezvous import free_port
-from launch.scheduler import SchedulerDown, SchedulerError, job_states, requeue
+from launch.scheduler import SchedulerDown, SchedulerError, cancel, job_states, requeue
 from launch.submission import (
     Attempt,
     Member,
@@ -40,9 +38,6 @@ from launch.submission import (
 
 FRUITLESS = 3
 """So many starts in a row that save nothing new, and the job is not started again."""
-_LOOK = 2.0
-_LEAVING = 30.0
-"""Seconds that all ranks have to end after the first one; they leave together."""
 _PATIENCE = 600.0
 """Seconds that a controller which does not answer is asked again to requeue: it may be restarting."""
 
@@ -97,24 +92,6 @@ def fruitless(attempts: Sequence[Attempt], checkpoint: str | None) -> bool:
     return len(found) == FRUITLESS and set(found) == {checkpoint}
 
 
-def watch(attempt: Attempt, member: Member, shell: int) -> None:
-    """Return when the ranks have ended; if srun, a child of the batch script's shell, does not see it,
-    kill it, so that the script goes on."""
-    end_with_parent(shell)
-    deadline = float("inf")
-    while time.monotonic() < deadline and not attempt.end:
-        ended = any(word.state != "started" for word in attempt.statuses(member.ranks).values())
-        if ended and deadline == float("inf"):
-            deadline = time.monotonic() + _LEAVING
-        time.sleep(_LOOK)
-    if attempt.end:
-        return
-    for process in psutil.Process(shell).children():
-        if process.name() == "srun":
-            print("error: srun does not see that ranks have ended: killed", file=sys.stderr)
-            process.kill()
-
-
 def judge(submission: Submission, member: Member, attempt: Attempt, code: int) -> Verdict:
     """How the ranks have ended, from their words."""
     words = attempt.statuses(member.ranks)
@@ -143,13 +120,16 @@ def end(submission: Submission, member: Member, attempt: Attempt, code: int) -> 
             f"{verdict.words}\nerror: {FRUITLESS} starts have saved nothing new; not started again"
         )
         verdict = Verdict("no progress", FAILED, words.strip())
-    # Anything but a running job has been ended by the scheduler, which knows what it wants.
-    if verdict.again and _ask(job) == "RUNNING":
+    if verdict.again and _is_ours_to_requeue(job):
         close(attempt, Verdict("requeued", verdict.code, verdict.words), verdict.outcome)
         if _requeue(job):
             return verdict.code
         print(f"error: job {job} could not be requeued; `sokhan submit` goes on", file=sys.stderr)
     close(attempt, verdict, verdict.outcome)
+    if not verdict.again and _shell_is_orphan():
+        # Whoever should tell SLURM that the job has ended was killed: it would hold its nodes on.
+        with contextlib.suppress(SchedulerError):
+            cancel(job)
     return verdict.code
 
 
@@ -181,12 +161,21 @@ def _silent(words: Mapping[int, RankStatus], ranks: int, code: int) -> list[str]
     return [f"error: ranks lost their connections to each other (srun {code})"]
 
 
-def _ask(job: str) -> str:
+def _is_ours_to_requeue(job: str) -> bool:
+    """Whether the job runs on without its ranks, or is ended for its time. What is ended otherwise
+    was preempted, which SLURM requeues itself, or cancelled."""
     try:
-        states = job_states([job])
+        known = job_states([job]).get(job)
     except SchedulerDown:
-        return "RUNNING"  # nobody is there who could have ended it
-    return states[job].state if job in states else ""
+        return True  # nobody is there who could have ended it
+    return known is not None and (known.state == "RUNNING" or known.reason == "TimeLimit")
+
+
+def _shell_is_orphan() -> bool:
+    """Whether the batch script's slurmstepd is gone."""
+    shell = psutil.Process(os.getppid())
+    parent = shell.parent()
+    return parent is None or "slurmstepd" not in parent.name()
 
 
 def _requeue(job: str) -> bool:
@@ -216,9 +205,6 @@ def main(words: Sequence[str]) -> int:
         print(begun.folder)
         return TRAINED
     attempt = Attempt(Path(os.environ[ATTEMPT]))
-    if words[0] == "watch":
-        watch(attempt, member, int(words[1]))
-        return TRAINED
     return end(submission, member, attempt, int(words[1]))
 
 

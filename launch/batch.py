@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from configs.cluster import SlurmConfig, duration
+from launch.submission import check_path
 
 SUBMISSION = "SOKHAN_SUBMISSION"
 """Environment variable of a job: the submission's folder."""
 ATTEMPT = "SOKHAN_ATTEMPT"
 """Environment variable of a job: the folder of this start."""
+
+_LEAVING = 30
+"""Seconds that all ranks have to end after the first one."""
 
 
 def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict[str, Any]:
@@ -31,7 +35,6 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
         "trap : TERM USR1 USR2 HUP",
         f"{ATTEMPT}=$({attempt} begin) || exit",
         f"export {ATTEMPT}",
-        f"{attempt} watch $$ &",
     ]
     parameters["teardown"] = ["code=$?", f"{attempt} end $code"]
     parameters["additional_parameters"]["requeue"] = True
@@ -40,6 +43,7 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
 
 def job_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict[str, Any]:
     """Parameters of submitit's SlurmExecutor for any job that runs the code in ``submission``."""
+    check_path(submission)
     more: dict[str, Any] = _gpus(slurm)
     if slurm.reservation:
         more["reservation"] = slurm.reservation
@@ -83,7 +87,7 @@ def script(parameters: dict[str, Any], submission: Path, python: str, members: i
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = f"{python} -u -m submitit.core._submit {shlex.quote(str(submission))}"
-    array = {"map_count": members} if members > 1 else {}
+    array: dict[str, Any] = {"map_count": members} if members > 1 else {}
     return _make_sbatch_string(command=command, folder=submission, **parameters, **array)
 
 
@@ -104,7 +108,8 @@ def _setup(slurm: SlurmConfig, submission: Path) -> list[str]:
 
 def _srun(slurm: SlurmConfig) -> list[str]:
     # srun takes cpus-per-task from the batch job no longer (SLURM 22.05).
-    words = [f"--cpus-per-task={slurm.cpus_per_task}", "--kill-on-bad-exit=1"]
+    # Ranks leave together. Without --wait srun would wait for ever for one whose slurmstepd is dead.
+    words = [f"--cpus-per-task={slurm.cpus_per_task}", "--kill-on-bad-exit=1", f"--wait={_LEAVING}"]
     if slurm.cpu_bind:
         words.append(f"--cpu-bind={slurm.cpu_bind}")
     if slurm.container_runtime == "pyxis":

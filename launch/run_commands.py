@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,13 @@ def add_commands(commands: Any) -> None:
     )
     train.add_argument("--ranks", type=int, help="processes (default: one a GPU, else one)")
     add_options(train)
-    train.add_argument(
-        "--print_config", action="store_true", help="print the whole recipe and stop"
-    )
+    _add_print_config(train)
     train.set_defaults(run=run_train)
 
     submit = commands.add_parser(
         "submit",
-        help="train a recipe as a job of a SLURM cluster, through submitit",
-        usage="sokhan submit RECIPE [--slurm.FIELD VALUE]... [--site SITE] [--FIELD VALUE]...",
+        help="train recipes as jobs of a SLURM cluster, through submitit",
+        usage="sokhan submit RECIPE... [--slurm.FIELD VALUE]... [--site SITE] [--FIELD VALUE]...",
         description="Takes what `sokhan train` takes. --slurm.FIELD says what to ask the cluster for: "
         "--slurm.nodes 2 --slurm.tasks_per_node 8 --slurm.partition gpu --slurm.time 12h; "
         "docs/slurm.md lists all. A site file holds a cluster's standing settings.",
@@ -44,10 +43,14 @@ def add_commands(commands: Any) -> None:
     submit.add_argument(
         "--dry-run", action="store_true", help="print the batch script and what sbatch says of it"
     )
+    submit.add_argument("--ranks", type=int, help="ranks of one node: --slurm.tasks_per_node")
+    _add_print_config(submit)
     submit.set_defaults(run=run_submit)
 
     report = commands.add_parser("report", help="write HTML and Markdown reports of finished runs")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, sweeps, grids")
+    report.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directories, sweeps, grids"
+    )
     report.add_argument("--out", type=Path, help="folder for a comparison of several runs")
     report.set_defaults(run=run_report)
 
@@ -73,10 +76,15 @@ def add_commands(commands: Any) -> None:
     demo.set_defaults(run=run_demo)
 
 
+def _add_print_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--print_config", action="store_true", help="print the whole recipe and stop"
+    )
+
+
 def run_train(options: argparse.Namespace) -> int:
     """Check the recipes, then start the ranks."""
     from configs.errors import InputError
-    from configs.load import load_recipe, to_yaml
     from launch.local import count_gpus, train
 
     names, overrides = options.recipes, options.overrides
@@ -88,8 +96,7 @@ def run_train(options: argparse.Namespace) -> int:
             "that come with sokhan"
         )
     if options.print_config:
-        print("---\n".join(to_yaml(load_recipe(name, overrides)) for name in names), end="")
-        return 0
+        return _print_recipes(names, overrides)
     ranks = options.ranks if options.ranks is not None else max(1, count_gpus())
     beginning = read_options(options, names)
     return train(names, overrides, ranks=ranks, beginning=beginning, command=_typed())
@@ -112,23 +119,32 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_submit(options: argparse.Namespace) -> int:
-    """Submit one recipe, or show what would be submitted."""
+    """Submit recipes, or show what would be submitted."""
     from configs.cluster import load_cluster, split_words
     from configs.errors import InputError
-    from launch.slurm import show, submit
+    from launch.slurm import plan, show, submit
 
-    if len(options.recipes) != 1:
-        raise InputError("sokhan submit takes one recipe; `sokhan recipes` lists the shipped ones")
+    if not options.recipes:
+        raise InputError("no recipe given; `sokhan recipes` lists those that come with sokhan")
     slurm, overrides = split_words(options.overrides)
+    if options.print_config:
+        return _print_recipes(options.recipes, overrides)
+    if options.ranks is not None:
+        slurm = [*slurm, "--slurm.tasks_per_node", str(options.ranks)]
     site = load_cluster(options.site, slurm)
-    beginning = read_options(options, options.recipes)
-    name = options.recipes[0]
+    if options.ranks is not None and site.slurm.nodes > 1:
+        raise InputError("--ranks is for one node; say --slurm.nodes and --slurm.tasks_per_node")
+    trainings = plan(options.recipes, overrides, site, read_options(options, options.recipes))
     if options.dry_run:
-        return show(name, overrides, site, beginning=beginning)
-    return submit(
-        name, overrides, site, options.cluster, beginning=beginning, command=_typed(),
-        wait=options.wait,
-    )  # fmt: skip
+        return show(trainings, site)
+    return submit(trainings, site, options.cluster, command=_typed(), wait=options.wait)
+
+
+def _print_recipes(names: Sequence[str], overrides: Sequence[str]) -> int:
+    from configs.load import load_recipe, to_yaml
+
+    print("---\n".join(to_yaml(load_recipe(name, overrides)) for name in names), end="")
+    return 0
 
 
 def split_recipes(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
-from configs.load import AnyRecipe, load_recipe, run_folder, to_yaml
+from configs.load import AnyRecipe, left_to_train, load_recipe, run_folder, to_yaml
 from launch.attempt import now
 from launch.batch import rank_python, script, training_parameters
 from launch.code import keep_code
@@ -44,27 +44,56 @@ class Training:
     beginning: Beginning
 
 
+def plan(
+    names: Sequence[str], overrides: Sequence[str], site: Site, beginning: Beginning
+) -> list[Training]:
+    """The recipes that are left to train, checked as far as they can be without torch."""
+    given = [load_recipe(name, [*site.recipe, *overrides]) for name in names]
+    recipes = left_to_train(given, beginning.overwrite)
+    for recipe in given:
+        if recipe not in recipes:
+            print(f"{recipe.recipe}: finished already, {run_folder(recipe)}", flush=True)
+    for recipe in recipes:
+        check(recipe, site.slurm.ranks, 0, beginning)
+    return [Training(recipe, beginning) for recipe in recipes]
+
+
 def submit(
-    name: str, overrides: Sequence[str], site: Site, where: Where, *, beginning: Beginning,
-    command: str, wait: bool,
-) -> int:  # fmt: skip
-    """Submit one recipe; returns the exit code. Prints job, run directory and what to do next."""
-    recipe = load_recipe(name, [*site.recipe, *overrides])
-    run = run_folder(recipe)
+    trainings: Sequence[Training], site: Site, where: Where, *, command: str, wait: bool
+) -> int:
+    """Submit one training, or several as an array; returns the exit code. Prints the job, where the
+    runs lie and what to do next."""
     cluster = choose(where, site)
-    check(recipe, site.slurm.ranks, 0, beginning)
-    refuse_if_live(run)
-    submission = submit_members(
-        [Training(recipe, beginning)],
-        site,
-        cluster,
-        folder=run,
-        name=recipe.recipe,
-        command=command,
-    )
-    print(f"job {submission.job} ({cluster})\nrun directory: {run}")
-    print(f"sokhan status {run}\nsokhan logs -f {run}\nsokhan cancel {run}", flush=True)
+    runs = [run_folder(training.recipe) for training in trainings]
+    for run, training in zip(runs, trainings, strict=True):
+        refuse_if_live(run)
+        prefetch(training.recipe)
+    folder, name = _folder(trainings), trainings[0].recipe.recipe
+    submission = submit_members(trainings, site, cluster, folder=folder, name=name, command=command)
+    print(f"job {submission.job} ({cluster})")
+    for run in runs:
+        print(f"run directory: {run}")
+    print(f"sokhan status {folder}\nsokhan logs -f {runs[0]}\nsokhan cancel {folder}", flush=True)
     return wait_for(submission) if wait else 0
+
+
+def show(trainings: Sequence[Training], site: Site) -> int:
+    """Print the batch script that `submit` would send, and, where there is a SLURM, what it says of
+    it. Writes nothing."""
+    path = _folder(trainings).absolute() / FOLDER / "new"
+    parameters = training_parameters(site.slurm, path, trainings[0].recipe.recipe)
+    text = script(parameters, path, rank_python(site.slurm), len(trainings))
+    print(text, flush=True)
+    print(_test(text), file=sys.stderr)
+    return 0
+
+
+def _folder(trainings: Sequence[Training]) -> Path:
+    """What holds the submission: the run, or a folder of its own for several."""
+    first = trainings[0].recipe
+    if len(trainings) == 1:
+        return run_folder(first)
+    return Path(first.output.folder) / "sweeps" / f"{first.recipe}-and-{len(trainings) - 1}-more"
 
 
 def submit_members(
@@ -91,18 +120,12 @@ def submit_members(
     return submission
 
 
-def show(name: str, overrides: Sequence[str], site: Site, *, beginning: Beginning) -> int:
-    """Print the batch script that `submit` would send, and, where there is a SLURM, what it says of
-    it. Writes nothing."""
-    recipe = load_recipe(name, [*site.recipe, *overrides])
-    check(recipe, site.slurm.ranks, 0, beginning)
-    folder = run_folder(recipe).absolute() / FOLDER / "new"
-    text = script(
-        training_parameters(site.slurm, folder, recipe.recipe), folder, rank_python(site.slurm), 1
-    )
-    print(text, flush=True)
-    print(_test(text), file=sys.stderr)
-    return 0
+def prefetch(recipe: AnyRecipe) -> None:
+    """Fetch a hub model now: the nodes may have no network. Raises InputError where it cannot be had."""
+    if recipe.model.pretrained is not None:
+        from trainers.models.source import resolve_model
+
+        resolve_model(recipe.model.pretrained, recipe.model.revision)
 
 
 def choose(where: Where, site: Site) -> Cluster:
@@ -162,7 +185,7 @@ def _send(
         return str(os.getpid())
     if cluster == "local":
         if len(members) > 1:
-            raise InputError("without SLURM, members of a sweep run one after the other")
+            raise InputError("without SLURM, train several recipes with `sokhan train`")
         executor: Any = submitit.LocalExecutor(path)
         # The time limit is the cluster's; here nobody else waits for the machine.
         executor.update_parameters(timeout_min=525_600)

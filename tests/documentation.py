@@ -2,7 +2,8 @@
 
     python -m tests.documentation
 
-writes the fields of ``configs/schema.py`` into ``docs/recipes.md``; a test tells when that is due.
+writes the fields of ``configs/schema.py`` into ``docs/recipes.md`` and those of ``configs/cluster.py``
+into ``docs/slurm.md``; a test tells when that is due.
 """
 
 from __future__ import annotations
@@ -13,19 +14,18 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs import schema
+from configs import cluster, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 ] + sorted((ROOT / "docs").glob("*.md"))  # fmt: skip
-FIELDS = ROOT / "docs" / "recipes.md"
-_START = "<!-- fields: written by `python -m tests.documentation` from configs/schema.py -->\n"
+_START = "<!-- fields: written by `python -m tests.documentation` -->\n"
 _END = "<!-- end of fields -->\n"
 
 
@@ -40,6 +40,8 @@ class Block:
     text: str
     not_run: bool
     """Marked ``<!-- not run: reason -->``."""
+    cluster: bool
+    """Marked ``<!-- cluster -->``: run on the test cluster, by tests/slurm."""
 
     @property
     def where(self) -> str:
@@ -63,7 +65,8 @@ def blocks(page: Path) -> list[Block]:
             opened, body = (number, line[3:].strip()), []
         elif opened is not None and line == "```":
             not_run = re.fullmatch(r"<!-- not run: \S.* -->", before) is not None
-            found.append(Block(page, *opened, "\n".join(body) + "\n", not_run))
+            text = "\n".join(body) + "\n"
+            found.append(Block(page, *opened, text, not_run, before == "<!-- cluster -->"))
             opened, before = None, ""
         elif opened is not None:
             body.append(line)
@@ -78,9 +81,14 @@ def prose(page: Path) -> str:
     return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-def field_tables() -> str:
+def cluster_table() -> str:
+    """Markdown: what can be asked of a cluster."""
+    return _table("Settings", "slurm", cluster.SlurmConfig, _docstrings(cluster))
+
+
+def recipe_tables() -> str:
     """Markdown: a heading and a table for each section of a recipe, in the schema's words."""
-    documents = _docstrings()
+    documents = _docstrings(schema)
     shared = [f.name for f in dataclasses.fields(schema.Recipe)]
     parts = [_table("every recipe", "", schema.Recipe, documents)]
     for owner, only in (
@@ -115,7 +123,8 @@ def _table(title: str, key: str, section: Any, documents: dict[str, dict[str, st
         if dataclasses.is_dataclass(hints[f.name]):
             continue
         name = f"{key}.{f.name}" if key else f.name
-        cells = [f"`{name}`", _values(hints[f.name]), _default(f.default), _plain(texts[f.name])]
+        default = "empty" if f.default is dataclasses.MISSING else _default(f.default)
+        cells = [f"`{name}`", _values(hints[f.name]), default, _plain(texts[f.name])]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, ""])
 
@@ -133,6 +142,8 @@ def _values(kind: Any) -> str:
     if origin is tuple:
         return f"list of {_values(inner[0])}s"
     if origin is dict:
+        if inner[1] is str:
+            return "mapping of name to text"
         return "mapping of layer to list of heads"
     return _WORDS[kind]
 
@@ -142,6 +153,8 @@ def _default(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if value == ():
+        return "empty"
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
     return str(value) if value != "" else "empty"
@@ -152,9 +165,9 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("<", "\\<").replace("|", "\\|")
 
 
-def _docstrings() -> dict[str, dict[str, str]]:
+def _docstrings(module: types.ModuleType) -> dict[str, dict[str, str]]:
     """Class -> field -> its docstring; "" for the class's own."""
-    tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     found: dict[str, dict[str, str]] = {}
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
@@ -167,12 +180,21 @@ def _docstrings() -> dict[str, dict[str, str]]:
     return found
 
 
-def with_fields(text: str) -> str:
-    """The page's text with the tables as they should be."""
-    assert text.count(_START) == text.count(_END) == 1, f"{FIELDS.name}: the marks are gone"
+FIELDS: dict[Path, Callable[[], str]] = {
+    ROOT / "docs" / "recipes.md": recipe_tables,
+    ROOT / "docs" / "slurm.md": cluster_table,
+}
+"""Pages with tables of fields, and what makes these."""
+
+
+def with_fields(page: Path) -> str:
+    """A page's text with the tables as they should be."""
+    text = page.read_text(encoding="utf-8")
+    assert text.count(_START) == text.count(_END) == 1, f"{page.name}: the marks are gone"
     head, tail = text.partition(_START)[0], text.partition(_END)[2]
-    return f"{head}{_START}\n{field_tables()}\n{_END}{tail}"
+    return f"{head}{_START}\n{FIELDS[page]()}\n{_END}{tail}"
 
 
 if __name__ == "__main__":
-    FIELDS.write_text(with_fields(FIELDS.read_text(encoding="utf-8")), encoding="utf-8")
+    for field_page in FIELDS:
+        field_page.write_text(with_fields(field_page), encoding="utf-8")

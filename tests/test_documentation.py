@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from configs.beginning import Beginning, read_options
+from configs.cluster import load_cluster, split_words
 from configs.load import AnyRecipe, load_recipe, shipped_recipes
 from configs.schema import NliRecipe
 from launch.cli import build_parser, main
@@ -42,7 +43,7 @@ OTHER_TOOLS = ("export", "pip", "wandb")
 """Commands of others that are never run here, so blocks with them must be marked."""
 OWN_RECIPE = "mine.yaml"
 """What pages call the recipe that a yaml block shows."""
-RUNNABLE = [page for page in PAGES if any(not b.not_run for b in blocks(page))]
+RUNNABLE = [page for page in PAGES if any(not (b.not_run or b.cluster) for b in blocks(page))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ def parse_sokhan(words: list[str]) -> argparse.Namespace:
     """Parse as the command does."""
     recipes, rest = split_recipes(words)
     options, overrides = build_parser().parse_known_args(rest)
-    assert options.command in ("train", "submit") or not overrides, f"unknown {overrides}"
+    assert options.command in ("train", "submit", "sweep") or not overrides, f"unknown {overrides}"
     options.recipes, options.overrides = recipes, overrides
     return options
 
@@ -79,8 +80,10 @@ def parse(words: list[str]) -> Training | None:
         options = parse_sokhan(words[1:])
         if options.command in ("train", "submit"):
             assert options.recipes
+            slurm, overrides = split_words(options.overrides)
+            load_cluster(None, slurm)
             for name in set(options.recipes) - {OWN_RECIPE}:
-                load_recipe(name, options.overrides)
+                load_recipe(name, overrides)
         if options.command == "train" and not options.print_config:
             beginning = read_options(options, options.recipes)
             ranks = options.ranks or 1
@@ -150,7 +153,7 @@ def run_page(page: Path, folder: Path, start: Callable[[Training, list[str]], No
     """Run all blocks of a page that are not marked."""
     make_stand_ins(folder)
     for block in blocks(page):
-        if block.language in ("sh", "python", "yaml") and not block.not_run:
+        if block.language in ("sh", "python", "yaml") and not (block.not_run or block.cluster):
             run_block(block, start)
 
 
@@ -165,7 +168,8 @@ def test_every_command_is_understood(
             if "--resume" in words:  # it must be there
                 Path(words[words.index("--resume") + 1]).mkdir(parents=True, exist_ok=True)
             parse(words)
-            assert block.not_run or words[0] not in OTHER_TOOLS, f"{block.where}: mark it"
+            marked = block.not_run or block.cluster
+            assert marked or words[0] not in OTHER_TOOLS, f"{block.where}: mark it"
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
@@ -251,5 +255,6 @@ def test_every_command_and_option_is_documented() -> None:
 
 
 def test_fields_are_those_of_the_schema() -> None:
-    text = FIELDS.read_text(encoding="utf-8")
-    assert text == with_fields(text), "out of date: run `python -m tests.documentation`"
+    for page in FIELDS:
+        text = page.read_text(encoding="utf-8")
+        assert text == with_fields(page), "out of date: run `python -m tests.documentation`"

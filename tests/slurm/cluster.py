@@ -1,0 +1,301 @@
+"""A real SLURM cluster on this machine for tests: starts cluster.sh and talks to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+SCRIPT = Path(__file__).with_name("cluster.sh")
+#: What each kind of cluster needs, as in .ci/run.
+NEEDS = ("munged", "sbatch", "slurmctld", "slurmd")
+ACCOUNTING_NEEDS = ("slurmdbd", "mariadbd", "mariadb-install-db")
+#: What users set for SLURM's commands must not change tests, nor must an enclosing job.
+_FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_")
+
+
+def missing_for(*, accounting: bool = False, cgroup: bool = False) -> str:
+    """Why no cluster can be started here, or an empty string."""
+    if os.geteuid() != 0:
+        return "a test cluster needs root"
+    needs = NEEDS + (ACCOUNTING_NEEDS if accounting else ())
+    missing = [name for name in needs if shutil.which(name) is None]
+    if missing:
+        return f"a test cluster needs {', '.join(missing)} (.ci/run installs them)"
+    freezer = Path("/sys/fs/cgroup/freezer")
+    if cgroup and not (freezer / "release_agent").exists():
+        return f"proctrack/cgroup needs a cgroup v1 freezer at {freezer}"
+    if cgroup and not os.access(freezer, os.W_OK):
+        return f"proctrack/cgroup needs a writable {freezer}"
+    return ""
+
+
+class Cluster:
+    """``with Cluster(nodes=2) as cluster`` runs one; everything ends with the block."""
+
+    def __init__(
+        self,
+        *,
+        nodes: int = 2,
+        accounting: bool = False,
+        proctrack: str = "linuxproc",
+        gpus: int = 0,
+        min_job_age: int = 300,
+        settings: Sequence[str] = (),
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sokhan-slurm-"))
+        self.nodes = nodes
+        self._mark = ""
+        self._options = ["--nodes", str(nodes), "--proctrack", proctrack, "--gpus", str(gpus)]
+        self._options += ["--accounting"] if accounting else []
+        self._options += ["--min-job-age", str(min_job_age)]
+        for setting in settings:
+            self._options += ["--set", setting]
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Up when this returns: all nodes idle."""
+        try:
+            self._script("start", *self._options)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends its jobs and daemons and removes its folder."""
+        self._script("stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _script(self, action: str, *words: str) -> str:
+        done = subprocess.run(
+            [SCRIPT, action, self.folder, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, f"cluster.sh {action}: {done.stderr[-4000:]}"
+        return done.stdout
+
+    @property
+    def conf(self) -> Path:
+        """What SLURM_CONF names."""
+        return self.folder / "slurm.conf"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For commands that shall talk to this cluster."""
+        own = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+        return own | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+
+    def run(
+        self,
+        *command: str | Path,
+        cwd: Path | None = None,
+        extra: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float = 120,
+    ) -> str:
+        """Stdout of a command such as ``run("squeue", "-h")``."""
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=self.environment | dict(extra or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        said = f"{command}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert done.returncode == 0 or not check, said
+        return done.stdout
+
+    # --- jobs
+
+    def submit(self, script: str, *options: str, cwd: Path | None = None) -> str:
+        """Job id of a batch script given as its lines."""
+        cwd = cwd or self.folder
+        command = ["sbatch", "--parsable", *options, "--wrap", script]
+        return self.run(*command, cwd=cwd).strip().split(";")[0]
+
+    def job(self, job: str) -> dict[str, str]:
+        """The fields of ``scontrol show job``; none if the controller has forgotten the job."""
+        line = self.run("scontrol", "show", "job", "-o", job, check=False)
+        return dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+    def state(self, job: str) -> str:
+        """SLURM's word for it, such as ``RUNNING``; an empty string if it is forgotten."""
+        return self.job(job).get("JobState", "")
+
+    def wait_for(self, job: str, *states: str, timeout: float = 120) -> str:
+        """Waits until the job is in one of the states and gives that one."""
+        end = time.monotonic() + timeout
+        while (state := self.state(job)) not in states:
+            assert time.monotonic() < end, f"job {job} is {state}, not {states}: {self.job(job)}"
+            time.sleep(0.2)
+        return state
+
+    def release(self, job: str, *, timeout: float = 120) -> None:
+        """Starts a requeued job now instead of after SLURM's hold; waits while it is ending."""
+        self.wait_for(job, "PENDING", timeout=timeout)
+        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+    def preempt(self, *options: str, nodes: int | None = None) -> str:
+        """Takes whole nodes through the partition ``high`` for a moment; that job's id."""
+        size = ["-N", str(nodes or self.nodes), "--exclusive", "-o", "/dev/null"]
+        return self.submit("true", "-p", "high", *size, *options)
+
+    def clear(self) -> None:
+        """No jobs, and all nodes idle: also after a test that failed half-way."""
+        if not self._daemon("slurmctld"):
+            self.start_controller()
+        for number in range(1, self.nodes + 1):
+            if not self._daemon(f"slurmd-n{number}"):
+                self.start_node(f"n{number}")
+        self.run("scancel", "--state=PENDING", "--user=root")
+        self.run("scancel", "--user=root")
+        end = time.monotonic() + 90
+        while self.run("squeue", "-h") or not self._all_idle():
+            assert time.monotonic() < end, self.run("squeue") + self.run("sinfo", "-R")
+            time.sleep(0.2)
+
+    def _all_idle(self) -> bool:
+        count = self.run("sinfo", "-h", "-p", "low", "-t", "idle", "-o", "%D").strip()
+        if self.run("sinfo", "-h", "-p", "low", "-t", "drained,down", "-o", "%D").strip():
+            # SLURM drains a node whose step manager was killed.
+            names = f"NodeName=n[1-{self.nodes}]"
+            self.run("scontrol", "update", names, "State=RESUME", check=False)
+        return count == str(self.nodes)
+
+    # --- processes
+
+    def step_managers(self, job: str, node: str = "") -> dict[str, int]:
+        """Pids of its slurmstepd, on that node or on all: {"n1 batch": 12, "n1 0": 13, ...}."""
+        found = {}
+        for process in self.processes():
+            title = _title(process)  # slurmstepd: [12.batch]
+            if not title.startswith(f"slurmstepd: [{job}."):
+                continue
+            where = _open_log(process, self.folder).removeprefix("slurmd-").removesuffix(".log")
+            if node in ("", where):
+                found[f"{where} {title.split('.')[1].rstrip(']')}"] = process.pid
+        return found
+
+    def task_pids(self, job: str, *, rank: int | None = None, step: str = "0") -> list[int]:
+        """The processes that srun started as tasks of the step, in the order of ranks."""
+        tasks = {}
+        for name, manager in self.step_managers(job).items():
+            if name.split()[1] == step:
+                for task in psutil.Process(manager).children():
+                    tasks[int(task.environ().get("SLURM_PROCID", "-1"))] = task.pid
+        return [tasks[key] for key in sorted(tasks) if rank in (None, key)]
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that belongs to this cluster: daemons, step managers, tasks."""
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            if process.name() in _DAEMONS:
+                # Their titles overwrite their environment.
+                return _open_log(process, self.folder) != ""
+            own = process.environ()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
+        return "SLURMD_NODENAME" in own and own.get("SLURM_CONF") == self.environment["SLURM_CONF"]
+
+    # --- failures
+
+    def _daemon(self, name: str) -> psutil.Process | None:
+        """The running daemon of that name in ``pids/``."""
+        pid = int((self.folder / "pids" / name).read_text())
+        return next((process for process in self.processes() if process.pid == pid), None)
+
+    def _kill(self, name: str) -> None:
+        process = self._daemon(name)
+        assert process is not None, f"{name} does not run"
+        _end(process)
+
+    def kill_node(self, node: str) -> None:
+        """SIGKILL to the node's slurmd; its jobs' processes live on, as on a real node."""
+        self._kill(f"slurmd-{node}")
+
+    def start_node(self, node: str) -> None:
+        self._script("node", node)
+
+    def kill_controller(self) -> None:
+        """SIGKILL to slurmctld, once it has written down how jobs are now (it does so every 5 s).
+
+        Killed earlier, it would take running jobs for waiting ones when it comes back.
+        """
+        mark = f"saved-{time.monotonic_ns()}"
+        held = self.submit("true", "--hold", "-o", "/dev/null", "-J", mark)
+        state = self.folder / "state" / "job_state"
+        end = time.monotonic() + 60
+        while not (state.exists() and mark.encode() in state.read_bytes()):
+            assert time.monotonic() < end, "slurmctld does not save its state"
+            time.sleep(0.1)
+        self._kill("slurmctld")
+        self._mark = held
+
+    def start_controller(self) -> None:
+        self._script("controller")
+        end = time.monotonic() + 60
+        while "UP" not in self.run("scontrol", "ping", check=False):
+            assert time.monotonic() < end, "slurmctld does not answer"
+            time.sleep(0.1)
+        if self._mark:
+            self.run("scancel", self._mark)
+        self._mark = ""
+
+
+_DAEMONS = (*"munged slurmctld slurmscriptd slurmd slurmstepd slurmdbd mariadbd".split(),)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        raw = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    return raw.split(b"\0")[0].decode(errors="replace")
+
+
+def _open_log(process: psutil.Process, folder: Path) -> str:
+    """Name of the cluster's log file that a daemon or step manager holds open."""
+    names = set()
+    try:
+        for link in Path(f"/proc/{process.pid}/fd").iterdir():
+            target = Path(os.readlink(link))
+            if target.parent == folder / "log":
+                names.add(target.name)
+    except OSError:
+        return ""
+    return min(names, key=lambda name: (not name.endswith(".log"), name), default="")
+
+
+def _end(process: psutil.Process) -> None:
+    """Killed, and gone when this returns: pid 1 may leave it a zombie for a while."""
+    process.send_signal(signal.SIGKILL)
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.05)
