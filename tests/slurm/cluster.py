@@ -14,6 +14,8 @@ from types import TracebackType
 
 import psutil
 
+from tests.slurm.processes import DAEMONS, cluster_processes, step_managers, task_pids
+
 SCRIPT = Path(__file__).with_name("cluster.sh")
 #: What each kind of cluster needs, as in .ci/run.
 NEEDS = ("munged", "sbatch", "slurmctld", "slurmd")
@@ -177,6 +179,10 @@ class Cluster:
         while self.run("squeue", "-h") or not self._all_idle():
             assert time.monotonic() < end, self.run("squeue") + self.run("sinfo", "-R")
             time.sleep(0.2)
+        # A killed step manager leaves its tasks behind.
+        for process in self.processes():
+            if process.name() not in DAEMONS:
+                process.kill()
 
     def _all_idle(self) -> bool:
         count = self.run("sinfo", "-h", "-p", "low", "-t", "idle", "-o", "%D").strip()
@@ -190,40 +196,15 @@ class Cluster:
 
     def step_managers(self, job: str, node: str = "") -> dict[str, int]:
         """Pids of its slurmstepd, on that node or on all: {"n1 batch": 12, "n1 0": 13, ...}."""
-        found = {}
-        for process in self.processes():
-            title = _title(process)  # slurmstepd: [12.batch]
-            if not title.startswith(f"slurmstepd: [{job}."):
-                continue
-            where = _open_log(process, self.folder).removeprefix("slurmd-").removesuffix(".log")
-            if node in ("", where):
-                found[f"{where} {title.split('.')[1].rstrip(']')}"] = process.pid
-        return found
+        return step_managers(self.folder, job, node)
 
-    def task_pids(self, job: str, *, rank: int | None = None, step: str = "0") -> list[int]:
-        """The processes that srun started as tasks of the step, in the order of ranks."""
-        tasks = {}
-        for name, manager in self.step_managers(job).items():
-            if name.split()[1] == step:
-                for task in psutil.Process(manager).children():
-                    tasks[int(task.environ().get("SLURM_PROCID", "-1"))] = task.pid
-        return [tasks[key] for key in sorted(tasks) if rank in (None, key)]
+    def task_pids(self, job: str, *, rank: int | None = None) -> list[int]:
+        """The processes that the job's first srun started as tasks, in the order of ranks."""
+        return task_pids(self.folder, job, rank)
 
     def processes(self) -> list[psutil.Process]:
         """Everything alive that belongs to this cluster: daemons, step managers, tasks."""
-        return [process for process in psutil.process_iter() if self._owns(process)]
-
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            if process.name() in _DAEMONS:
-                # Their titles overwrite their environment.
-                return _open_log(process, self.folder) != ""
-            own = process.environ()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return False
-        return "SLURMD_NODENAME" in own and own.get("SLURM_CONF") == self.environment["SLURM_CONF"]
+        return cluster_processes(self.folder)
 
     # --- failures
 
@@ -232,17 +213,23 @@ class Cluster:
         pid = int((self.folder / "pids" / name).read_text())
         return next((process for process in self.processes() if process.pid == pid), None)
 
-    def _kill(self, name: str) -> None:
+    def _end(self, name: str, number: signal.Signals) -> None:
         process = self._daemon(name)
         assert process is not None, f"{name} does not run"
-        _end(process)
+        process.send_signal(number)
+        while self._daemon(name) is not None:
+            time.sleep(0.05)
 
     def kill_node(self, node: str) -> None:
         """SIGKILL to the node's slurmd; its jobs' processes live on, as on a real node."""
-        self._kill(f"slurmd-{node}")
+        self._end(f"slurmd-{node}", signal.SIGKILL)
 
     def start_node(self, node: str) -> None:
         self._script("node", node)
+
+    def stop_controller(self) -> None:
+        """SIGTERM to slurmctld, which saves its state and ends."""
+        self._end("slurmctld", signal.SIGTERM)
 
     def kill_controller(self) -> None:
         """SIGKILL to slurmctld, once it has written down how jobs are now (it does so every 5 s).
@@ -250,16 +237,16 @@ class Cluster:
         Killed earlier, it would take running jobs for waiting ones when it comes back.
         """
         mark = f"saved-{time.monotonic_ns()}"
-        held = self.submit("true", "--hold", "-o", "/dev/null", "-J", mark)
+        self._mark = self.submit("true", "--hold", "-o", "/dev/null", "-J", mark)
         state = self.folder / "state" / "job_state"
         end = time.monotonic() + 60
         while not (state.exists() and mark.encode() in state.read_bytes()):
             assert time.monotonic() < end, "slurmctld does not save its state"
             time.sleep(0.1)
-        self._kill("slurmctld")
-        self._mark = held
+        self._end("slurmctld", signal.SIGKILL)
 
     def start_controller(self) -> None:
+        """Waits until it answers."""
         self._script("controller")
         end = time.monotonic() + 60
         while "UP" not in self.run("scontrol", "ping", check=False):
@@ -267,35 +254,4 @@ class Cluster:
             time.sleep(0.1)
         if self._mark:
             self.run("scancel", self._mark)
-        self._mark = ""
-
-
-_DAEMONS = (*"munged slurmctld slurmscriptd slurmd slurmstepd slurmdbd mariadbd".split(),)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        raw = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    except OSError:
-        return ""
-    return raw.split(b"\0")[0].decode(errors="replace")
-
-
-def _open_log(process: psutil.Process, folder: Path) -> str:
-    """Name of the cluster's log file that a daemon or step manager holds open."""
-    names = set()
-    try:
-        for link in Path(f"/proc/{process.pid}/fd").iterdir():
-            target = Path(os.readlink(link))
-            if target.parent == folder / "log":
-                names.add(target.name)
-    except OSError:
-        return ""
-    return min(names, key=lambda name: (not name.endswith(".log"), name), default="")
-
-
-def _end(process: psutil.Process) -> None:
-    """Killed, and gone when this returns: pid 1 may leave it a zombie for a while."""
-    process.send_signal(signal.SIGKILL)
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.05)
+            self._mark = ""

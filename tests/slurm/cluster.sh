@@ -17,6 +17,7 @@ fail() { echo "cluster.sh: $*" >&2; exit 2; }
 
 (($# >= 2)) || fail "give start, node, controller or stop, and a folder"
 action=$1
+[[ $action != stop || -d $2 ]] || exit 0
 mkdir -p "$2"
 folder=$(cd "$2" && pwd -P)
 shift 2
@@ -77,11 +78,11 @@ end_all() { # end_all SIGNAL KIND...: and SIGKILL to those that stay
 }
 
 stop() {
-    # Controller and nodes first, so that nothing is started or requeued while the rest ends.
-    end_all TERM slurmctld slurmscriptd slurmd
-    end_all KILL slurmstepd task
-    end_all TERM munged slurmdbd mariadbd
     hosts_without_own
+    # Controller and nodes first, so that nothing is started or requeued while the rest ends.
+    end_all TERM slurmctld slurmd
+    end_all KILL slurmscriptd slurmstepd task
+    end_all TERM munged slurmdbd mariadbd
     rm -rf "$folder/pids"
 }
 
@@ -96,7 +97,7 @@ edit_hosts() { # edit_hosts LINES: own lines out, LINES in. No rename: in a cont
     ) 9>/tmp/.sokhan-hosts.lock
 }
 
-hosts_without_own() { grep -qsF "$tag" /etc/hosts && edit_hosts "" || true; }
+hosts_without_own() { ! grep -qsF "$tag" /etc/hosts || edit_hosts ""; }
 
 # --- daemons
 

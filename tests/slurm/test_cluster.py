@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.slurm.cluster import Cluster, missing_for
 from tests.slurm.conftest import need
+from tests.slurm.processes import alive
 
 # A task that logs its start and ends with 75 some time after SIGTERM.
 TASK = """
@@ -81,7 +81,7 @@ def test_processes_of_a_job_are_found(cluster: Cluster, tmp_path: Path) -> None:
     assert cluster.task_pids(job, rank=1) == [second]
     os.kill(second, signal.SIGKILL)
     assert cluster.wait_for(job, "FAILED") == "FAILED"
-    assert not psutil.pid_exists(first) or psutil.Process(first).status() == "zombie"
+    assert not alive(first)
 
 
 def test_job_outlives_the_controller(cluster: Cluster, tmp_path: Path) -> None:
@@ -91,6 +91,25 @@ def test_job_outlives_the_controller(cluster: Cluster, tmp_path: Path) -> None:
     cluster.start_controller()
     assert cluster.state(job) == "RUNNING"
     assert cluster.task_pids(job) == tasks
+
+
+def test_node_comes_back(cluster: Cluster) -> None:
+    cluster.kill_node("n2")
+    assert [p.name() for p in cluster.processes()].count("slurmd") == 1
+    cluster.start_node("n2")
+    assert cluster.run("srun", "-w", "n2", "echo", "there").strip() == "there"
+
+
+def test_clear_puts_a_broken_cluster_right(cluster: Cluster, tmp_path: Path) -> None:
+    job, _ = start_tasks(cluster, tmp_path)
+    orphan = cluster.task_pids(job, rank=1)[0]
+    os.kill(cluster.step_managers(job)["n2 0"], signal.SIGKILL)
+    cluster.kill_node("n1")
+    cluster.stop_controller()
+    cluster.clear()
+    assert cluster.run("squeue", "-h") == ""
+    assert cluster.run("srun", "-N2", "echo", "on").split() == ["on", "on"]
+    assert not alive(orphan)
 
 
 def test_accounting_knows_ended_jobs(accounting_cluster: Cluster) -> None:
@@ -127,7 +146,7 @@ def test_cgroup_ends_what_left_its_session(cgroup_cluster: Cluster, tmp_path: Pa
     assert f"/job_{job}/" in Path(f"/proc/{escaped}/cgroup").read_text()
     cgroup_cluster.run("scancel", job)
     cgroup_cluster.wait_for(job, "CANCELLED")
-    wait_until(lambda: not _alive(escaped), "escaped")
+    wait_until(lambda: not alive(escaped), "escaped")
 
 
 def test_gpus_are_given_to_steps() -> None:
@@ -151,15 +170,10 @@ def test_two_clusters_side_by_side_leave_nothing(tmp_path: Path) -> None:
         assert other.processes() == []
         assert one.task_pids(job) == first_tasks
         one.stop()
-        left = [p for p in one.processes() if p.is_running()]
-        assert left == []
-        assert not any(_alive(pid) for pid in first_tasks)
+        assert one.processes() == []
+        assert not any(alive(pid) for pid in first_tasks)
     assert Path("/etc/hosts").read_text() == hosts
     assert not one.folder.exists()
-
-
-def _alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_reasons_for_skipping_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,18 +47,14 @@ def state(training: Submitted) -> tuple[str, str]:
 @contextmanager
 def nodes_taken(cluster: Cluster) -> Iterator[None]:
     """Jobs that are submitted meanwhile wait for nodes."""
-    words = ["-p", "low", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 600"]
-    job = cluster.run("sbatch", "--parsable", *words).strip()
+    words = ["-p", "low", "-N", "2", "--exclusive", "-o", "/dev/null"]
+    job = cluster.submit("sleep 600", *words)
     try:
-        until_state(cluster, job, "RUNNING")
+        cluster.wait_for(job, "RUNNING")
         yield
     finally:
         cluster.run("scancel", job)
-        until_state(cluster, job, "CANCELLED")
-
-
-def until_state(cluster: Cluster, job: str, wanted: str) -> None:
-    Submitted(cluster, job, Path()).until(lambda: cluster.state(job) == wanted)
+        cluster.wait_for(job, "CANCELLED")
 
 
 def test_a_training_from_the_queue_to_its_end(
@@ -86,7 +82,7 @@ def test_a_training_from_the_queue_to_its_end(
         training.until_requeued(2)
         training.until_new_steps(2)
 
-        cluster.stop_controller()
+        cluster.kill_controller()
         try:
             # Its id is found below the folder of all runs, and the files tell the rest.
             (row,), scheduler = rows(training.job, "--folder", str(tmp_path))
@@ -99,7 +95,7 @@ def test_a_training_from_the_queue_to_its_end(
         done = sokhan(["cancel", str(training.run)])
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == f"job {training.job}: cancelled; it saves first if it runs\n"
-        until_state(cluster, training.job, "CANCELLED")
+        cluster.wait_for(training.job, "CANCELLED")
         shown, errors = following.communicate(timeout=120)  # ends by itself
     finally:
         following.kill()
@@ -142,7 +138,7 @@ def test_a_waiting_job_is_cancelled(cluster: Cluster, text_shards: Path, tmp_pat
     with nodes_taken(cluster):
         training = submit(cluster, text_shards, tmp_path, 1)
         assert sokhan(["cancel", training.job]).returncode == 0
-        until_state(cluster, training.job, "CANCELLED")
+        cluster.wait_for(training.job, "CANCELLED")
         assert state(training) == ("cancelled", "")
     assert training.attempts() == []
 
@@ -150,14 +146,9 @@ def test_a_waiting_job_is_cancelled(cluster: Cluster, text_shards: Path, tmp_pat
 def test_arrays_and_what_slurm_refuses(cluster: Cluster, tmp_path: Path) -> None:
     script = tmp_path / "job.sh"
     script.write_text("#!/bin/sh\nsleep 600\n")
-    words = ["sbatch", "--parsable", "--array=0-2%1", "-o", str(tmp_path / "a b"), str(script)]
-    array = cluster.run(*words).strip()
-    Submitted(cluster, array, Path()).until(
-        lambda: (
-            job_states([array]).get(f"{array}_0", None) is not None
-            and job_states([array])[f"{array}_0"].active
-        )
-    )
+    words = ["--array=0-2%1", "-o", str(tmp_path / "a b")]
+    array = cluster.run("sbatch", "--parsable", *words, script).strip()
+    cluster.wait_for(f"{array}_0", "RUNNING")
     found = job_states([f"{array}_0", f"{array}_2"])
     assert found[f"{array}_0"].nodes in ("n1", "n2") and found[f"{array}_0"].since
     assert (found[f"{array}_2"].state, found[f"{array}_2"].reason) == (
@@ -171,28 +162,19 @@ def test_arrays_and_what_slurm_refuses(cluster: Cluster, tmp_path: Path) -> None
     done = sokhan(["status", array])
     assert done.returncode == 2 and "not submitted by sokhan" in done.stderr
     assert cancel(array)
-    until_state(cluster, own, "CANCELLED")
+    cluster.wait_for(own, "CANCELLED")
     with pytest.raises(SchedulerError, match="nvalid job id"):
         requeue("4294967")
     assert job_states(["4294967", f"{array}_9"]) == {}
 
 
 def test_no_controller_is_no_refusal(cluster: Cluster) -> None:
-    cluster.stop_controller()
+    cluster.kill_controller()
     try:
         with pytest.raises(SchedulerDown):
             requeue("1")
     finally:
         cluster.start_controller()
-    until_answers(cluster)
-
-
-def until_answers(cluster: Cluster) -> None:
-    def answers() -> bool:
-        done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
-        return "UP" in done.stdout
-
-    Submitted(cluster, "1", Path()).until(answers)
 
 
 def test_the_doctor_writes_a_site_file_that_submits(
