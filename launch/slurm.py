@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from configs.beginning import Beginning
 from configs.cluster import Site
@@ -22,6 +21,7 @@ from launch.batch import rank_python, script, training_parameters
 from launch.code import keep_code
 from launch.local import check
 from launch.rank_task import LocalTask, RankTask
+from launch.sbatch import send_jobs, try_script
 from launch.submission import (
     FOLDER,
     Cluster,
@@ -84,7 +84,7 @@ def show(trainings: Sequence[Training], site: Site) -> int:
     parameters = training_parameters(site.slurm, path, trainings[0].recipe.recipe)
     text = script(parameters, path, rank_python(site.slurm), len(trainings))
     print(text, flush=True)
-    print(_test(text), file=sys.stderr)
+    print(try_script(text), file=sys.stderr)
     return 0
 
 
@@ -143,14 +143,6 @@ def choose(where: Where, site: Site) -> Cluster:
     return cluster
 
 
-def _test(text: str) -> str:
-    """What sbatch says of a script without taking it: when and where it would run, or why not."""
-    if shutil.which("sbatch") is None:
-        return "not tested: there is no sbatch on this machine"
-    done = subprocess.run(["sbatch", "--test-only"], input=text, capture_output=True, text=True)
-    return (done.stderr or done.stdout).strip()
-
-
 def _write(path: Path, trainings: Sequence[Training], site: Site, command: str) -> list[Member]:
     keep_code(path)
     (path / "recipes").mkdir()
@@ -174,43 +166,29 @@ def _send(
     path: Path, members: Sequence[Member], site: Site, cluster: Cluster, name: str, at_most: int
 ) -> str:
     """The scheduler's number of the job."""
-    import submitit
-    from submitit.core.utils import (
-        FailedJobError,
-        FailedSubmissionError,
-        environment_variables,
-    )
-
+    if cluster != "slurm" and len(members) > 1:
+        raise InputError("without SLURM, train several recipes with `sokhan train`")
     if cluster == "debug":
         return str(os.getpid())
     if cluster == "local":
-        if len(members) > 1:
-            raise InputError("without SLURM, train several recipes with `sokhan train`")
-        executor: Any = submitit.LocalExecutor(path)
-        # The time limit is the cluster's; here nobody else waits for the machine.
-        executor.update_parameters(timeout_min=525_600)
-        code = {"PYTHONPATH": str(path / "code"), "PYTHONSAFEPATH": "1"}
-        with _terminal_ignored(), environment_variables(**code):
-            return str(executor.submit(LocalTask(str(path), 0)).job_id)
+        return _start_here(path)
     parameters = training_parameters(site.slurm, path, name)
     if at_most:
         parameters["array_parallelism"] = at_most
-    executor = submitit.SlurmExecutor(path, python=rank_python(site.slurm))
-    executor.update_parameters(**parameters)
-    try:
-        jobs = (
-            [executor.submit(RankTask(str(path), 0))]
-            if len(members) == 1
-            else _array(executor, path, members)
-        )
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise InputError(f"sbatch refused the job: {_last_line(error)}") from None
-    return str(jobs[0].job_id).partition("_")[0]
+    tasks = [RankTask(str(path), member.number) for member in members]
+    return send_jobs(path, tasks, site.slurm, parameters)[0].partition("_")[0]
 
 
-def _array(executor: Any, path: Path, members: Sequence[Member]) -> list[Any]:
-    with executor.batch():
-        return [executor.submit(RankTask(str(path), member.number)) for member in members]
+def _start_here(path: Path) -> str:
+    import submitit
+    from submitit.core.utils import environment_variables
+
+    executor = submitit.LocalExecutor(path)
+    # The time limit is the cluster's; here nobody else waits for the machine.
+    executor.update_parameters(timeout_min=525_600)
+    code = {"PYTHONPATH": str(path / "code"), "PYTHONSAFEPATH": "1"}
+    with _terminal_ignored(), environment_variables(**code):
+        return str(executor.submit(LocalTask(str(path), 0)).job_id)
 
 
 @contextmanager
@@ -223,11 +201,6 @@ def _terminal_ignored() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
-    return lines[-1].partition("error:")[2].strip() if lines else str(error).splitlines()[-1]
 
 
 def _remove_empty(*folders: Path) -> None:

@@ -131,15 +131,22 @@ def new_folder(parent: Path) -> Path:
     """Make the folder of a new submission, closed to others."""
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = parent.absolute() / FOLDER / stamp
-    # These names stand in the batch script, some of them in patterns of sbatch.
-    if not re.fullmatch(r"[^\x00-\x1f\x7f'\"\\%$`!;&|<>*?~]+", str(folder)):
-        raise InputError(
-            f"{str(folder)!r}: batch scripts need a path without quotes, backslashes, %, $ and the "
-            "like; choose another --output.folder"
-        )
+    check_path(folder)
     folder.mkdir(parents=True)
     folder.chmod(0o700)
     return folder
+
+
+def check_path(folder: Path) -> None:
+    """Raise InputError unless a folder can stand in a batch script, where some of its names are
+    patterns of sbatch."""
+    name = str(folder)
+    printable = name.replace("\u200c", "").isprintable()  # zero-width non-joiner: in Persian names
+    if not printable or re.search(r"""['"\\%$`!;&|<>*?~]""", name):
+        raise InputError(
+            f"{name!r}: batch scripts need a path without quotes, backslashes, %, $ and the like; "
+            "choose another folder"
+        )
 
 
 def write_members(folder: Path, members: Sequence[Member], settings: Mapping[str, Any]) -> None:
