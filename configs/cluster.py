@@ -162,18 +162,26 @@ _SHAPES = {
     "account": _NAME,
     "qos": _NAME,
     "reservation": rf"{_NAME}(,{_NAME})*",
-    "constraint": r"[A-Za-z0-9._&|*(),\[\]-]{1,256}",
+    "constraint": r"[A-Za-z0-9(\[][A-Za-z0-9._&|*(),\[\]-]{0,255}",
     "nodelist": r"[A-Za-z0-9][A-Za-z0-9._,\[\]-]{0,1023}",
     "exclude": r"[A-Za-z0-9][A-Za-z0-9._,\[\]-]{0,1023}",
     "cpu_bind": r"[a-z][a-z_]{0,31}(:[0-9a-fx,]{1,256})?",
     "memory": r"\d{1,9}[KMGT]?",
     "gpu_type": _NAME,
-    "mail_user": r"[A-Za-z0-9._%+-]{1,64}(@[A-Za-z0-9.-]{1,128})?",
+    "mail_user": r"[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}(@[A-Za-z0-9][A-Za-z0-9.-]{0,127})?",
     "mail_type": r"[A-Z_0-9]{1,32}(,[A-Z_0-9]{1,32})*",
     "container": r"[A-Za-z0-9/][A-Za-z0-9._/:@#+-]{0,511}",
     "container_python": r"[A-Za-z0-9/][A-Za-z0-9._/-]{0,255}",
 }
-_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
+_SECRET = re.compile(r"key|token|secret|passw|passphrase|credential", re.IGNORECASE)
+_NO_SECRETS = ("TOKENIZERS_PARALLELISM", "NCCL_IB_PKEY")
+_ASSIGNED = re.compile(r"""(\w+)=["']?[^\s"'$`]""")
+"""A variable given a value that is written out, not read from somewhere."""
+# What else srun and apptainer find among their options, they take for the command that is to run.
+_OPTIONS = {
+    "pyxis": r"--(no-)?container-[a-z-]+(=.*)?",
+    "apptainer": r"-[A-Za-z-].*",
+}
 
 
 def check_slurm(config: SlurmConfig) -> None:
@@ -202,23 +210,45 @@ def check_slurm(config: SlurmConfig) -> None:
         raise InputError(
             "--slurm.container (an image) and --slurm.container_runtime (pyxis or apptainer) go together"
         )
-    lines = {"setup": config.setup, "container_options": config.container_options}
-    for key, words in lines.items():
-        for word in words:
-            if not word.strip() or not word.isprintable():
-                raise InputError(
-                    f"--slurm.{key} holds {word!r}; write one line without control marks"
-                )
-    for key, value in config.environment.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", key, re.ASCII):
-            raise InputError(f"--slurm.environment: {key!r} is no variable's name")
-        if _SECRET.search(key):
-            raise InputError(
-                f"--slurm.environment: {key} looks like a secret, which must not stand in a batch "
-                "script; export it before `sokhan submit`: jobs inherit the environment"
-            )
+    if config.container_options and not config.container:
+        raise InputError("--slurm.container_options needs a --slurm.container")
+    _check_lines(config)
+    for name, value in config.environment.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name, re.ASCII):
+            raise InputError(f"--slurm.environment: {name!r} is no variable's name")
+        if name in ("PYTHONPATH", "PYTHONSAFEPATH") or name.startswith("SOKHAN_"):
+            raise InputError(f"--slurm.environment: {name} is set by sokhan itself")
+        _refuse_secret("environment", name)
         if not value.isprintable():
-            raise InputError(f"--slurm.environment: {key} is {value!r}; write one printable line")
+            raise InputError(f"--slurm.environment: {name} is {value!r}; write one printable line")
+
+
+def _check_lines(config: SlurmConfig) -> None:
+    for key, lines in {
+        "setup": config.setup,
+        "container_options": config.container_options,
+    }.items():
+        for line in lines:
+            for name in _ASSIGNED.findall(line):
+                _refuse_secret(key, name)
+            if not line.strip() or not line.isprintable():
+                raise InputError(
+                    f"--slurm.{key} holds {line!r}; write one line without control marks"
+                )
+    for option in config.container_options:
+        if not re.fullmatch(_OPTIONS[config.container_runtime], option):
+            raise InputError(
+                f"--slurm.container_options holds {option!r}, which is no option of "
+                f"{config.container_runtime}; write each as one word, --option=value"
+            )
+
+
+def _refuse_secret(key: str, name: str) -> None:
+    if _SECRET.search(name) and name not in _NO_SECRETS:
+        raise InputError(
+            f"--slurm.{key}: {name} looks like a secret, which must not stand in a batch script; "
+            "export it before `sokhan submit`: jobs inherit the environment"
+        )
 
 
 def _parse(where: str, document: dict[str, Any], overrides: Sequence[str]) -> SlurmConfig:

@@ -3,3 +3,13 @@
 
 class InputError(ValueError):
     """Something the user gave is wrong. The message is a single line; commands print it and exit 2."""
+
+    def __init__(self, message: object) -> None:
+        """What the message quotes may hold line breaks and what terminals obey: they are spelled out."""
+        super().__init__("".join(_shown(mark) for mark in str(message)))
+
+
+def _shown(mark: str) -> str:
+    # Persian words hold zero-width non-joiners.
+    plain = mark.isprintable() or mark == "\u200c"
+    return mark if plain else mark.encode("unicode_escape").decode()

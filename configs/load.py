@@ -31,7 +31,7 @@ SUMMARY = "summary.json"
 _COMMAND_OPTIONS = ("ranks", "overwrite", "resume", "force", "print_config", "cluster", "site", "wait",
                     "dry_run", "slurm.nodes", "slurm.tasks_per_node", "slurm.partition")  # fmt: skip
 
-_SITE = ("data.shards", "data.workers", "engine.zero", "engine.activation_checkpointing",
+_SITE = ("data.shards", "data.stage", "data.workers", "engine.zero", "engine.activation_checkpointing",
          "engine.deterministic", "engine.timeout_minutes", "checkpoint", "tracking", "output", "recipe",
          "loop.log_every")  # fmt: skip
 
@@ -83,7 +83,13 @@ def find_recipe(name: str | Path) -> Path:
 
 def shipped_recipes() -> list[str]:
     """Names of all recipes in the package."""
-    return sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in FOLDER.glob("*/*.yaml"))
+    return shipped("task")
+
+
+def shipped(key: str) -> list[str]:
+    """Names of the package's files that have a key: `task` makes one a recipe, `recipes` a grid."""
+    files = [p for p in FOLDER.glob("*/*.yaml") if f"\n{key}:" in f"\n{p.read_text('utf-8')}"]
+    return sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in files)
 
 
 def to_dict(recipe: AnyRecipe) -> dict[str, Any]:
@@ -120,7 +126,7 @@ def run_folder(recipe: AnyRecipe) -> Path:
 def free_run_folder(recipe: AnyRecipe, overwrite: bool) -> Path:
     """The run directory. Raises InputError if it holds a finished run, unless ``overwrite``."""
     folder = run_folder(recipe)
-    if (folder / SUMMARY).is_file() and not overwrite:
+    if is_finished(folder) and not overwrite:
         raise InputError(
             f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
             "with --overwrite or another --output.name (--resume goes on there from a checkpoint)"
@@ -131,8 +137,19 @@ def free_run_folder(recipe: AnyRecipe, overwrite: bool) -> Path:
 def left_to_train(recipes: Sequence[AnyRecipe], overwrite: bool) -> list[AnyRecipe]:
     """Those of several recipes whose runs are not finished, so that the same command goes on where
     it was stopped; all of them if all are, or with ``overwrite``: what then, is decided for each."""
-    left = [recipe for recipe in recipes if not (run_folder(recipe) / SUMMARY).is_file()]
+    left = [recipe for recipe in recipes if not is_finished(run_folder(recipe))]
     return list(recipes) if overwrite or not left else left
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run directory holds a finished run. Raises InputError if this user is not let in."""
+    try:
+        return (folder / SUMMARY).is_file()
+    except PermissionError:
+        raise InputError(
+            f"{folder}: belongs to another user, who lets in nobody or a group that you are not in; "
+            "choose another --output.folder or --output.name"
+        ) from None
 
 
 def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -168,6 +185,8 @@ def _recipe_class(path: Path, document: dict[str, Any]) -> type[AnyRecipe]:
         return EmotionRecipe
     if task == "nli":
         return NliRecipe
+    if "recipes" in document:
+        raise InputError(f"{path}: a grid of several trainings; use `sokhan sweep`")
     raise InputError(f"{path}: key 'task' must be emotion or nli, not {task!r}")
 
 

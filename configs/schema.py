@@ -43,6 +43,9 @@ class DataConfig:
     originals included; clean: the same counts, only the copies changed. Train only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How balanced rows are changed."""
+    stage: str = ""
+    """(site) Folder on each node's own disk ("/local/$USER") that the shards are copied to before
+    training and read from; empty: they are read where they lie."""
     workers: int = 2
     """(site) Reading processes per rank; 0 reads in the training process."""
 
@@ -172,6 +175,8 @@ class OutputConfig:
     """Parent of all run directories."""
     name: str = ""
     """Name of this run; empty: made of the seed and the signature of the recipe."""
+    group: str = ""
+    """Unix group whose members may read the run and go on with it; empty: its owner alone."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def make_pitched(
 ) -> Path | None:
     """Make the derived set unless it is there; return its folder (None: nothing to shift)."""
     folder = pitched_folder(index, split, config)
-    if folder is None or (folder / MANIFEST).is_file():
+    if folder is None or os.access(folder / MANIFEST, os.R_OK):
         return folder
     shifts = sorted(set(config.semitones) - {0})
     corpus = Corpus(

@@ -8,6 +8,7 @@ columns of the index) and a few chunks of samples.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -55,6 +56,24 @@ class PackSettings:
     """Replace an existing shard folder, once the new one is complete."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Which samples lie in which shard: shard k holds the k-th run of ``samples_per_shard`` of them."""
+
+    order: NDArray[np.int64]
+    """(samples,) positions in ``corpus.items``."""
+    keys: str
+    """SHA-256 over the keys' digests in that order: other samples have another one."""
+    samples_per_shard: int
+    facts: dict[str, Any]
+    """What the index says of how the corpus was packed."""
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return -(-len(self.order) // self.samples_per_shard)
+
+
 class PackInterrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM came while packing; everything has been cleaned up. One line to print."""
 
@@ -73,8 +92,18 @@ def pack(
     spawned: a script that calls this needs the usual ``if __name__ == "__main__"``.
     """
     settings = settings or PackSettings()
+    layout = lay_out(corpus, settings)
+    with interruptible(out), staging(Path(out), settings.overwrite) as partial:
+        return write_range(
+            corpus, settings, layout, range(layout.shards), partial, layout.facts, corpus.notes,
+            progress,
+        )  # fmt: skip
+
+
+def lay_out(corpus: Corpus, settings: PackSettings) -> Layout:
+    """Decide what goes where. Raises InputError as ``shard_order`` does, and on wrong settings."""
     _check_settings(settings)
-    order = shard_order(corpus)
+    order, keys = _ordered(corpus)
     if settings.samples_per_shard is not None:
         samples_per_shard = settings.samples_per_shard
     else:
@@ -84,16 +113,32 @@ def pack(
     facts: dict[str, Any] = {**corpus.settings, "samples_per_shard": samples_per_shard}
     if corpus.kind == "audio":
         facts["audio_format"] = settings.audio_format
-    with _interruptible(out), staging(Path(out), settings.overwrite) as partial:
-        encoded = _encode(corpus, order, settings)
-        try:
-            return write_shards(
-                _counted(encoded, len(order), progress), partial, corpus=corpus.name,
-                kind=corpus.kind, synthetic=corpus.synthetic, samples_per_shard=samples_per_shard,
-                settings=facts, notes=corpus.notes,
-            )  # fmt: skip
-        finally:
-            encoded.close()  # ends the processes at once when writing failed
+    return Layout(order, keys, samples_per_shard, facts)
+
+
+def write_range(
+    corpus: Corpus,
+    settings: PackSettings,
+    layout: Layout,
+    shards: range,
+    out: Path,
+    facts: dict[str, Any],
+    notes: dict[str, int],
+    progress: Progress | None,
+) -> Manifest:
+    """Encode the samples of consecutive shards and write these, with an index of their own that
+    says ``facts`` and ``notes``, into the existing, empty folder ``out``."""
+    size = layout.samples_per_shard
+    order = layout.order[shards.start * size : shards.stop * size]
+    encoded = _encode(corpus, order, settings)
+    try:
+        return write_shards(
+            _counted(encoded, len(order), progress), out, corpus=corpus.name, kind=corpus.kind,
+            synthetic=corpus.synthetic, samples_per_shard=size, settings=facts, notes=notes,
+            first_shard=shards.start,
+        )  # fmt: skip
+    finally:
+        encoded.close()  # ends the processes at once when writing failed
 
 
 def shard_order(corpus: Corpus) -> NDArray[np.int64]:
@@ -101,6 +146,11 @@ def shard_order(corpus: Corpus) -> NDArray[np.int64]:
 
     Raises InputError on an empty corpus, a key that shards cannot hold, or one that occurs twice.
     """
+    return _ordered(corpus)[0]
+
+
+def _ordered(corpus: Corpus) -> tuple[NDArray[np.int64], str]:
+    """``shard_order``, and the SHA-256 over the keys' digests in that order."""
     halves = (array("Q"), array("Q"))
     for item in corpus.items:
         digest = key_order(check_key(corpus.key(item)))
@@ -116,7 +166,9 @@ def shard_order(corpus: Corpus) -> NDArray[np.int64]:
     if len(repeats):
         key = corpus.key(corpus.items[int(repeats.min())])
         raise InputError(f"corpus {corpus.name}: the key {key!r} occurs twice; keys must be unique")
-    return order.astype(np.int64, copy=False)
+    keys = hashlib.sha256(high[order].data)
+    keys.update(low[order].data)
+    return order.astype(np.int64, copy=False), keys.hexdigest()
 
 
 def summarise(out: Path, seconds: float) -> str:
@@ -179,7 +231,7 @@ def _counted(
 
 
 @contextmanager
-def _interruptible(out: Path) -> Iterator[None]:
+def interruptible(out: Path) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into PackInterrupted; ignore more while cleaning up."""
     if threading.current_thread() is not threading.main_thread():
         yield  # handlers can be set in the main thread only; the caller's stay in charge

@@ -26,11 +26,7 @@ from data_shards.sample import EncodedSample
 @contextmanager
 def staging(out: Path, overwrite: bool) -> Iterator[Path]:
     """A folder that replaces ``out`` when the block ends well and vanishes when it does not."""
-    if out.exists():
-        if not overwrite:
-            raise InputError(f"{out}: exists already; pack elsewhere with --out or add --overwrite")
-        if any(out.iterdir()) and not (out / MANIFEST).exists():
-            raise InputError(f"{out}: not a packed corpus, so --overwrite will not replace it")
+    check_free(out, overwrite)
     partial = out.with_name(out.name + ".packing")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -53,6 +49,15 @@ def staging(out: Path, overwrite: bool) -> Iterator[Path]:
         raise
 
 
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raise InputError if ``out`` is there and may not be replaced."""
+    if out.exists():
+        if not overwrite:
+            raise InputError(f"{out}: exists already; pack elsewhere with --out or add --overwrite")
+        if any(out.iterdir()) and not (out / MANIFEST).exists():
+            raise InputError(f"{out}: not a packed corpus, so --overwrite will not replace it")
+
+
 def choose_samples_per_shard(samples: int, readers: int) -> int:
     """Samples a shard so that ``readers`` (ranks x workers) get four shards each where possible.
 
@@ -71,8 +76,9 @@ def write_shards(
     samples_per_shard: int,
     settings: dict[str, Any],
     notes: Mapping[str, int] | None = None,
+    first_shard: int = 0,
 ) -> Manifest:
-    """Write shards and index into the existing, empty folder ``out``.
+    """Write shards, numbered from ``first_shard``, and index into the existing, empty folder ``out``.
 
     Holds one sample and the growing index columns (about 60 bytes a sample and its key). ``notes``
     are facts on the corpus as a whole; what the samples themselves note is counted and added.
@@ -80,7 +86,7 @@ def write_shards(
     """
     columns = GrowingColumns()
     shards: list[ShardFile] = []
-    for number, part in enumerate(_parts(samples, samples_per_shard)):
+    for number, part in enumerate(_parts(samples, samples_per_shard), first_shard):
         path = out / f"{corpus}-{number:06d}.tar"
         names = write_tar(path, _noted(part, columns, number))
         columns.place(payload_offsets(path, names))

@@ -21,7 +21,9 @@ def keep_code(folder: Path) -> None:
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(_ROOT / package, folder / "code" / package, ignore=ignored)
     commit = _git("rev-parse", "HEAD")
-    changes = _git("diff", "HEAD", "--", *PACKAGES) if commit else None
+    # Whatever the user's git shows to people: this is to be applied again.
+    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary")
+    changes = _git("diff", *plain, "HEAD", "--", *PACKAGES) if commit else None
     new = _git("ls-files", "--others", "--exclude-standard", "--", *PACKAGES) if commit else None
     (folder / "code.diff").write_bytes(changes or b"")
     write_json(folder / "code.json", {

@@ -1,63 +1,20 @@
-"""``sokhan pack``, ``split`` and ``inspect``: raw corpora to shards, split tables, and a look at both."""
+"""``sokhan split`` and ``inspect``: split tables for packed shards, and a look at both."""
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
 
 if TYPE_CHECKING:
-    from data_shards.corpora.corpus import Corpus
     from data_shards.index import ShardIndex
     from data_shards.splits import Split
 
 
 def add_commands(commands: Any) -> None:
-    """Add the three commands to the ``sokhan`` parser."""
-    pack = commands.add_parser("pack", help="pack a corpus into WebDataset shards")
-    corpora = pack.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
-
-    shemo = corpora.add_parser("shemo", help="ShEMO: its two zip archives, or extracted folders")
-    shemo.add_argument("sources", nargs="+", type=Path, help="archives or folders")
-    shemo.add_argument("--transcripts", type=Path, help="transcript archive or folder")
-
-    farstail = corpora.add_parser("farstail", help="FarsTail: its folder, or its three csv files")
-    farstail.add_argument("sources", nargs="+", type=Path, help="folder or files")
-    _add_text_steps(farstail)
-
-    manifest = corpora.add_parser("manifest", help="any corpus listed in a csv, tsv or jsonl file")
-    manifest.add_argument(
-        "file",
-        type=Path,
-        help="audio: path,label[,speaker,split]; text: premise,hypothesis,label[,split]",
-    )
-    manifest.add_argument("--name", help="name of the corpus (default: the file's name)")
-    manifest.add_argument("--labels", nargs="+", help="the labels that may occur")
-    _add_text_steps(manifest)
-
-    speech = corpora.add_parser(
-        "synthetic-shemo", help="generated emotional speech, for trying things out"
-    )
-    speech.add_argument("--samples", type=int, default=480, help="clips (default: %(default)s)")
-    speech.add_argument("--seed", type=int, default=0)
-    speech.add_argument(
-        "--seconds-scale", type=float, default=1.0, help="shorten (below 1) or lengthen all clips"
-    )
-
-    text = corpora.add_parser(
-        "synthetic-farstail", help="generated Persian inference pairs, for trying things out"
-    )
-    text.add_argument("--samples", type=int, default=2400, help="pairs (default: %(default)s)")
-    text.add_argument("--seed", type=int, default=0)
-    _add_text_steps(text)
-
-    for corpus in (shemo, farstail, manifest, speech, text):
-        _add_packing(corpus)
-    pack.set_defaults(run=run_pack)
-
+    """Add the two commands to the ``sokhan`` parser."""
     split = commands.add_parser("split", help="make another split table for packed shards")
     split.add_argument("shards", type=Path)
     split.add_argument("protocol", help="reference, speaker, official or emobox:FILE,FILE...")
@@ -78,93 +35,6 @@ def add_commands(commands: Any) -> None:
         "--plots", type=Path, metavar="FOLDER", help="draw label and length distributions"
     )
     inspect.set_defaults(run=run_inspect)
-
-
-def _add_text_steps(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--no-normalise", action="store_true", help="leave hazm's normalisation out"
-    )
-    parser.add_argument("--no-stopwords", action="store_true", help="leave stop-word removal out")
-    parser.add_argument("--no-lemmas", action="store_true", help="leave lemmatisation out")
-
-
-def _add_packing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--audio-format", choices=("wav", "flac"), default="wav")
-    parser.add_argument(
-        "--split",
-        action="append",
-        metavar="PROTOCOL",
-        help="splits to make (default: the corpus's usual one)",
-    )
-    parser.add_argument(
-        "--readers", type=int, default=16, help="ranks x workers that should find four shards each"
-    )
-    parser.add_argument("--processes", type=int, help="packing processes (default: all cores)")
-    parser.add_argument(
-        "--allow-empty-class", action="store_true", help="accept a split's part without some class"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an older corpus there")
-
-
-def run_pack(options: argparse.Namespace) -> int:
-    """Pack, make the splits, say what came out."""
-    from data_shards.index import open_index
-    from data_shards.pack import PackSettings, pack, summarise
-    from data_shards.progress import stderr_progress
-
-    started = time.perf_counter()
-    for protocol in options.split or []:
-        parse_protocol(protocol)  # a misspelt one should not show after hours of packing
-    corpus = list_corpus(options)
-    settings = PackSettings(
-        audio_format=options.audio_format, processes=options.processes, readers=options.readers,
-        overwrite=options.overwrite,
-    )  # fmt: skip
-    with stderr_progress(corpus.name) as progress:
-        pack(corpus, options.out, settings, progress)
-    print(summarise(options.out, time.perf_counter() - started))
-    index = open_index(options.out)
-    protocols = options.split or [usual_protocol(index)]
-    if not options.split and protocols == ["reference"]:
-        print(
-            "note: no speaker-disjoint split (it needs a speaker for every sample, three or more); "
-            "the reference protocol puts 40 % into train"
-            if index.manifest.kind == "audio"
-            else "note: no split of its own; the reference protocol puts 40 % into train"
-        )
-    try:
-        for protocol in protocols:
-            for split in make_splits(index, protocol, seed=0, folds=1, name=None):
-                save(index, split, options.allow_empty_class)
-    except InputError as error:
-        raise InputError(
-            f"{error} (the shards in {options.out} are complete; try `sokhan split {options.out} reference`)"
-        ) from None
-    return 0
-
-
-def list_corpus(options: argparse.Namespace) -> Corpus:
-    """The corpus that the command line names, listed but not read."""
-    from data_shards.corpora import farstail, manifest, shemo, synthetic_speech, synthetic_text
-    from data_shards.text import TextSteps
-
-    def steps() -> TextSteps:
-        return TextSteps(not options.no_normalise, not options.no_stopwords, not options.no_lemmas)
-
-    if options.corpus == "shemo":
-        return shemo.list_corpus(options.sources, options.transcripts)
-    if options.corpus == "farstail":
-        return farstail.list_corpus(options.sources, steps())
-    if options.corpus == "manifest":
-        return manifest.list_corpus(
-            options.file, name=options.name, labels=options.labels, steps=steps()
-        )
-    if options.corpus == "synthetic-shemo":
-        return synthetic_speech.synthetic_shemo(
-            options.samples, options.seed, options.seconds_scale
-        )
-    return synthetic_text.synthetic_farstail(options.samples, options.seed, steps())
 
 
 def run_split(options: argparse.Namespace) -> int:

@@ -42,4 +42,4 @@ def try_script(text: str) -> str:
     if shutil.which("sbatch") is None:
         return "not tested: there is no sbatch on this machine"
     done = subprocess.run(["sbatch", "--test-only"], input=text, capture_output=True, text=True)
-    return (done.stderr or done.stdout).strip()
+    return "; ".join((done.stderr or done.stdout).strip().splitlines())

@@ -13,6 +13,7 @@ from launch.slurm_commands import (
     SchedulerDown,
     SchedulerError,
     ask,
+    check_controller,
     fields,
     last_words,
     run,
@@ -64,12 +65,12 @@ def job_states(jobs: Sequence[str]) -> dict[str, JobState]:
     """
     if not jobs:
         return {}
+    check_controller()
     wanted = set(jobs)
     found = _wanted(_queued(sorted({base_id(job) for job in jobs})), wanted)
     gone = [job for job in jobs if job not in found and job not in map(base_id, found)]
     if gone:
-        accounted = _wanted(_accounted(sorted({base_id(job) for job in gone})), set(gone))
-        found = {**accounted, **found}
+        found |= _wanted(_accounted(sorted({base_id(job) for job in gone})), set(gone))
     return found
 
 
@@ -83,16 +84,9 @@ def is_job_id(word: str) -> bool:
     return re.fullmatch(r"\d{1,18}(_\d{1,18})?", word, re.ASCII) is not None
 
 
-def job_state(job: str) -> str:
-    """The state of one job by its own number, which members of arrays have too; empty: unknown.
-
-    Raises SchedulerDown if nobody answers.
-    """
-    return show_job(job).get("JobState", "")
-
-
 def show_job(job: str) -> dict[str, str]:
     """What ``scontrol show job`` says of one job, by its own keys; empty if it knows it no more."""
+    check_controller()
     try:
         lines = ask("scontrol", "show", "job", "-o", job).splitlines()
     except SchedulerDown:
@@ -114,10 +108,12 @@ def submit_line(job: str) -> str:
 
 
 def cancel(job: str) -> bool:
-    """End a job, an array, or one member of it; False: it had ended already or is unknown.
+    """End a job, an array, or one member of it; False: SLURM says that it has ended already, or that
+    it knows no such job (of which 22.05 says nothing).
 
     Raises SchedulerError if it may not be ended, SchedulerDown if nobody answers.
     """
+    check_controller()
     done = run("scancel", job)
     words = last_words(done.stderr)
     if unreachable(words):
@@ -129,15 +125,14 @@ def cancel(job: str) -> bool:
     return True
 
 
-def requeue(job: str) -> bool:
-    """Have a job start again; False if SLURM refuses. Raises SchedulerDown if nobody answers."""
+def requeue(job: str) -> None:
+    """Have a job start again. Raises SchedulerError if SLURM refuses, SchedulerDown if nobody answers."""
+    check_controller()
     try:
         ask("scontrol", "requeue", job)
-    except SchedulerDown:
-        raise
     except SchedulerError as error:
-        return "pending" in str(error).lower()  # it is to start again already
-    return True
+        if "pending" not in str(error).lower():  # it is to start again already
+            raise
 
 
 def members_of(job: str) -> list[str]:

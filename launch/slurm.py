@@ -113,7 +113,8 @@ def submit_members(
         shutil.rmtree(path, ignore_errors=True)
         _remove_empty(path.parent, folder)
         raise
-    facts = {"job": job, "cluster": cluster, "time": now(), "array": len(members) > 1}
+    facts = {"job": job, "cluster": cluster, "time": now(), "array": len(members) > 1,
+             "host": os.uname().nodename}  # fmt: skip
     submission = write_submission(Submission(path), facts)
     if cluster == "debug":
         LocalTask(str(path), 0)()

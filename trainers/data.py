@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from configs.errors import InputError
 from configs.schema import Recipe
 from data_shards.derive import make_pitched
-from data_shards.index import ShardIndex
+from data_shards.index import ShardIndex, open_index
 from data_shards.plan import (
     Batching,
     Entries,
@@ -25,6 +26,8 @@ from data_shards.plan import (
 )
 from data_shards.reader import Augmentation, MicroBatches, RankRequests, open_loader
 from data_shards.splits import PARTS, Split, check_classes, speaker_overlap
+from data_shards.staging import forget
+from trainers.staging import stage
 from trainers.task import Batch, Task
 from trainers.world import World
 
@@ -56,6 +59,7 @@ class RunData:
                 f"{self.index.root}: {samples} training samples are fewer than {self.world.size} ranks; "
                 f"use at most {samples} ranks"
             )
+        _ = self.shards, self.augmentation  # made now, not when the first batch is due
 
     @cached_property
     def augmentation(self) -> Augmentation | None:
@@ -64,9 +68,18 @@ class RunData:
         if data.balance == "none":
             return None
         pitched = self.world.main_first(lambda: make_pitched(self.index, self.split, data.augment))
+        if pitched and data.stage:
+            pitched = stage(open_index(pitched), data.stage, self.world)
         # The reference report made its changed rows once, before training.
         once = data.balance == "reference"
         return Augmentation(data.augment, self.recipe.seed, pitched, same_every_epoch=once)
+
+    @cached_property
+    def shards(self) -> Path:
+        """Where batches are read: the shards themselves, or this node's copy, made now if need be.
+        Splits, derived sets and token counts stay with the shards, for all nodes."""
+        folder = self.recipe.data.stage
+        return stage(self.index, folder, self.world) if folder else self.index.root
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
@@ -126,12 +139,28 @@ class RunData:
     def batches(self, plan: EpochPlan, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
         """This rank's micro-batches, one list a global step."""
         world = self.world
-        dataset = MicroBatches(self.index.root, self.task.collate, self.augmentation)
+        dataset = MicroBatches(self.shards, self.task.collate, self.augmentation)
         requests = RankRequests(plan, epoch, world.rank, world.size, first_step)
         # A process more than there are micro-batches would only cost its start.
         workers = min(self.recipe.data.workers, len(requests))
         loader = open_loader(dataset, requests, workers, pin=world.device.type == "cuda")
-        return _grouped(loader, requests.per_rank)
+        copies = [dataset.shards.root, dataset.pitched.root if dataset.pitched else None]
+        return _grouped(self._doubting_copies(loader, copies), requests.per_rank)
+
+    def _doubting_copies(
+        self, batches: Iterator[Batch], copies: list[Path | None]
+    ) -> Iterator[Batch]:
+        """A copy that cannot be read is compared with the shards at the next start."""
+        try:
+            yield from batches
+        except InputError as error:
+            if not self.recipe.data.stage:
+                raise
+            for folder in filter(None, copies):
+                forget(folder)
+            raise InputError(
+                f"{error} (a copy of data.stage, which the next start mends)"
+            ) from None
 
     def digests(self) -> dict[str, str]:
         """Of the corpus and of what each part of the split holds: a run can go on only with the same."""

@@ -11,12 +11,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from configs.access import make_run_folder
 from configs.errors import InputError
 from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
 from trainers.disk import writing
@@ -26,29 +28,46 @@ log = logging.getLogger("sokhan")
 
 LOCK = "lock"
 RUN = "run.json"
+SLURM = "slurm"
+"""Submissions of the run: there before it, and never removed by it."""
+JOB = "SOKHAN_JOB"
+"""Environment variable with the job that a start of the run belongs to."""
+
+_REMAINS = 60.0
+"""Seconds that what is left of a killed start of the same SLURM job has to end."""
 
 
 class RunLock:
     """Keeps other processes of this machine out of a run directory while this one trains there."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises InputError, naming the holder, if another process trains there. One of this SLURM
+        job is what a killed start has left, which has some time to end."""
+        job = os.environ.get("SLURM_JOB_ID")
+        own = f" (SLURM job {job})" if job else ""
         self._stream = (folder / LOCK).open("a+", encoding="utf-8")
+        deadline = time.monotonic() + _REMAINS
+        while not self._locked(folder):
+            self._stream.seek(0)
+            holder = self._stream.read().strip() or "another process"
+            if not own or not holder.endswith(own) or time.monotonic() > deadline:
+                self._stream.close()
+                raise InputError(
+                    f"{folder}: {holder} trains there; wait for it, or choose another --output.name"
+                )
+            time.sleep(0.2)
+        self._stream.truncate(0)
+        self._stream.write(f"process {os.getpid()} on {platform.node()}{own}\n")
+        self._stream.flush()
+
+    def _locked(self, folder: Path) -> bool:
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._stream.seek(0)
-            holder = self._stream.read().strip() or "another process"
-            self._stream.close()
-            raise InputError(
-                f"{folder}: {holder} trains there; wait for it, or choose another --output.name"
-            ) from None
+            return False
         except OSError as error:  # a file system without locks
             log.warning("%s: cannot be locked (%s); start no second run there", folder, error)
-        self._stream.truncate(0)
-        job = os.environ.get("SLURM_JOB_ID")
-        holder = f"process {os.getpid()} on {platform.node()}"
-        self._stream.write(f"{holder} (SLURM job {job})\n" if job else f"{holder}\n")
-        self._stream.flush()
+        return True
 
     def release(self) -> None:
         """Let others in."""
@@ -59,11 +78,11 @@ def hold_run_folder(recipe: AnyRecipe, overwrite: bool) -> tuple[Path, RunLock]:
     """Make the run directory if need be and hold it. Raises InputError if it holds a finished run,
     unless ``overwrite``, if it is no run's, or if another process trains there."""
     folder = free_run_folder(recipe, overwrite)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
-        if [path.name for path in folder.iterdir()] != [LOCK]:
+    if folder.is_dir() and not (folder / "config.yaml").is_file():
+        if {path.name for path in folder.iterdir()} - {LOCK, SLURM}:
             raise InputError(f"{folder}: not a run directory; choose another --output.name")
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_run_folder(folder, recipe.output.group)
         lock = RunLock(folder)
     free_run_folder(recipe, overwrite)  # another process may have finished it just before
     return folder, lock
@@ -72,8 +91,8 @@ def hold_run_folder(recipe: AnyRecipe, overwrite: bool) -> tuple[Path, RunLock]:
 def describe_start(
     folder: Path, recipe: AnyRecipe, command: str, new_id: bool, start: dict[str, Any]
 ) -> None:
-    """Make the files that each start of a run writes anew, and add ``start`` to ``run.json``, with a
-    new W&B id if that is wanted."""
+    """Make the files that each start of a run writes anew, and add ``start`` and its job to
+    ``run.json``, with a new W&B id if that is wanted."""
     with writing(folder):
         write_text(folder / "config.yaml", f"# signature: {signature(recipe)}\n{to_yaml(recipe)}")
         (folder / "eval").mkdir()
@@ -82,7 +101,8 @@ def describe_start(
         run = read_run(folder)
         if new_id:
             run["wandb_id"] = new_run_id()
-        write_json(folder / RUN, {**run, "starts": [*run["starts"], start]})
+        line = {**start, "job": os.environ.get(JOB)}
+        write_json(folder / RUN, {**run, "starts": [*run["starts"], line]})
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -99,7 +119,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def clear(folder: Path, keep: tuple[str, ...] = ()) -> None:
     """Remove what an earlier start left but for ``keep``. What marks the folder as a run's goes last."""
-    kept = (LOCK, "config.yaml", *keep)
+    kept = (LOCK, "config.yaml", SLURM, *keep)
     leftovers = [path for path in folder.iterdir() if path.name not in kept]
     with writing(folder):
         for path in sorted(leftovers, key=lambda path: path.name != SUMMARY):

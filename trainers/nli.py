@@ -146,7 +146,7 @@ class NliTask:
         name = f"tokens-{hashlib.sha256(state.encode()).hexdigest()[:16]}.npy"
         places = [self.index.root / "cache" / name, self.folder / name]
         for place in places:
-            if place.is_file():
+            if os.access(place, os.R_OK):
                 return np.load(place, mmap_mode="r")  # type: ignore[no-any-return]
         counts: list[int] = []
         pairs: list[tuple[str, str]] = []

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.access import group_id, make_parents
 from configs.beginning import Beginning
 from configs.load import AnyRecipe, run_folder
 from trainers.checkpoint import CHECKPOINTS, Checkpoint
@@ -114,7 +115,7 @@ def fetch_tokenizer(recipe: AnyRecipe, beginning: Beginning, scratch: Path, worl
     if found:
         trained = found[0].parent.parent / "tokenizer"
         if trained.is_dir():
-            shutil.copytree(trained, scratch / "tokenizer")
+            _copy(trained, scratch / "tokenizer")
 
 
 def keep_tokenizer(scratch: Path, folder: Path) -> None:
@@ -123,36 +124,46 @@ def keep_tokenizer(scratch: Path, folder: Path) -> None:
     if made.is_dir() and not kept.is_dir():
         partial = folder / "tokenizer.partial"
         try:
-            shutil.copytree(made, partial)
+            _copy(made, partial)
             partial.rename(kept)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
 
+def _copy(source: Path, target: Path) -> None:
+    """Files only; without their modes, for who may read the one run need not be let into the other."""
+    target.mkdir()
+    for path in source.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, target / path.name)
+
+
 @contextmanager
 def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
-    """A folder beside the run directory, where all ranks see it; gone afterwards."""
-    parent = run_folder(recipe).parent
+    """A folder beside the run directory, where all ranks see it; gone afterwards. Raises InputError,
+    before anything is made, for an ``output.group`` that is none of the user's."""
+    folder, group = run_folder(recipe), recipe.output.group
     made: list[Path] = []
 
     def make() -> None:
+        group_id(group)
         if world.main:
-            with writing(parent):
-                parent.mkdir(parents=True, exist_ok=True)
-                _sweep(parent)
+            with writing(folder.parent):
+                make_parents(folder, group)
+                _sweep(folder.parent)
                 prefix = f"{_SCRATCH}{platform.node()}@{os.getpid()}@"
-                made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
+                made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent)))
 
     world.main_first(make)
     try:
         yield world.gather(made[0] if made else Path())[0]
         world.barrier()
     finally:
-        for folder in made:
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in made:
+            shutil.rmtree(path, ignore_errors=True)
             with contextlib.suppress(OSError):
-                parent.rmdir()  # if nothing came of the run
+                folder.parent.rmdir()  # if nothing came of the run
 
 
 def _sweep(parent: Path) -> None:

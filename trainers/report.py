@@ -25,28 +25,32 @@ class Report:
     """One line for each run that is unfinished or damaged."""
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
+def write_report(
+    runs: Sequence[Path], out: Path | None = None, unfinished: Sequence[str] = ()
+) -> Report:
     """Write ``report.html`` and ``report.md`` for one run, ``comparison.*`` for several.
 
     ``out`` is the folder they go to: by default the run's own, or the deepest folder that holds
-    all runs. Among several, unfinished or damaged runs are listed and left out; InputError is
-    raised where none is left (or the only one is unfinished).
+    all runs. Among several, unfinished or damaged runs are listed and left out, after those that the
+    caller knows to be (``unfinished``, a line each); InputError is raised where none is left (or the
+    only one is unfinished).
     """
     paths = list({path.resolve(): path for path in runs}.values())
     if not paths:
         raise InputError("no run given; use `sokhan report runs/RECIPE/NAME ...`")
     good: list[Run] = []
-    left_out: list[str] = []
+    left_out = list(unfinished)
+    single = len(paths) == 1 and not left_out
     for path in paths:
         try:
             good.append(read_run(path))
         except InputError as error:
-            if len(paths) == 1:
+            if single:
                 raise
             left_out.append(str(error))
     if not good:
-        raise InputError(f"none of {len(paths)} runs can be reported; the first: {left_out[0]}")
-    if len(paths) == 1:
+        raise InputError(f"none of {len(left_out)} runs can be reported; the first: {left_out[0]}")
+    if single:
         return _write(one_run(good[0]), out or paths[0], "report", ())
     common = Path(os.path.commonpath([path.resolve().parent for path in paths]))
     return _write(several_runs(good, left_out), out or common, "comparison", tuple(left_out))

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from configs.access import writing_run
 from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
-from configs.load import SUMMARY, AnyRecipe, settings_that_matter
+from configs.load import SUMMARY, AnyRecipe, run_folder, settings_that_matter
 from configs.schema import EmotionRecipe
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import PARTS, Split, load_split
@@ -31,7 +32,7 @@ from trainers.loop import Loop, Summary, TrainingFailed
 from trainers.metrics import SplitMetrics
 from trainers.models.freezing import ParameterReport
 from trainers.nli import NliTask
-from trainers.opening import fetch_tokenizer, keep_tokenizer, open_run, scratch_folder
+from trainers.opening import Start, fetch_tokenizer, keep_tokenizer, open_run, scratch_folder
 from trainers.resume import open_verified
 from trainers.saving import Saver
 from trainers.stopping import Stopped
@@ -62,9 +63,22 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
         report = data.task.parameters(model)
         micro_batches = recipe.batching.micro_batches
         engine = Engine(model, world, recipe.engine, recipe.optim, micro_batches)
-        start = open_run(recipe, data, engine, beginning)
-        if world.main:
-            keep_tokenizer(scratch, start.folder)
+        # Not before: what is written beside the shards and into the hub's cache is for others too.
+        with writing_run(run_folder(recipe), recipe.output.group):
+            start = open_run(recipe, data, engine, beginning)
+            if world.main:
+                keep_tokenizer(scratch, start.folder)
+    with writing_run(start.folder, recipe.output.group):
+        _fit(recipe, data, engine, report, start)
+        (start.folder / "ranks" / f"{world.rank}.done").touch()
+    return start.folder
+
+
+def _fit(
+    recipe: AnyRecipe, data: RunData, engine: Engine, report: ParameterReport, start: Start
+) -> None:
+    """Train, or go on training, in an opened run directory, and finish it."""
+    world = data.world
     if start.checkpoint:
         engine.load(start.checkpoint, start.checkpoint.facts["counters"])
         start.checkpoint.close()
@@ -98,7 +112,6 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
         raise
     if start.lock:
         start.lock.release()
-    return start.folder
 
 
 def open_task(

@@ -1,42 +1,177 @@
-"""Jobs through submitit: real ones with its local executor (a real SLURM is a test of its own)."""
+"""Jobs through submitit on this machine, without a scheduler (a real SLURM is in tests/slurm)."""
 
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from launch.cli import main
-from tests.launch.test_local import arguments
+from launch.submission import Attempt, newest_submission
+from tests.launch.launched import PATIENCE, until
+from tests.launch.test_local import arguments, start
+
+ENDLESS = ["--loop.max_steps", "1000000", "--loop.epochs", "1000000", "--loop.log_every", "1",
+           "--optim.schedule", "constant"]  # fmt: skip
+NO_GPUS = ["--slurm.gpus_per_task", "0"]
+
+
+def last_attempt(run: Path) -> Attempt | None:
+    """A run's newest start, if it has been submitted and started."""
+    newest = newest_submission(run)
+    attempts = newest[0].attempts(newest[1]) if newest else []
+    return attempts[-1] if attempts else None
 
 
 def test_a_job_of_two_local_tasks(
     text_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size = ["--slurm.tasks_per_node", "2", "--slurm.gpus_per_task", "0"]
+    size = ["--slurm.tasks_per_node", "2", *NO_GPUS]
     command = ["submit", "demo/bert_full", "--cluster", "local", "--wait", *size]
     code = main([*command, *arguments(text_shards, tmp_path)])
     shown = capsys.readouterr()
-    logs = "".join(p.read_text() for p in (tmp_path / "bert_full").glob("run.jobs/*.err"))
-    assert code == 0, shown.err + logs[-3000:]
-    assert "is done" in shown.out and "run directory:" in shown.out
     run = tmp_path / "bert_full" / "run"
+    newest = newest_submission(run)
+    assert newest is not None
+    submission, member = newest
+    logs = "".join(path.read_text() for path in submission.logs(member, 0))
+    assert code == 0, shown.err + logs[-3000:]
+    assert f"job {submission.job} (local)\nrun directory: {run}\n" in shown.out
+    assert f"sokhan logs -f {run}\n" in shown.out and "is done" in shown.out
     assert json.loads((run / "environment.json").read_text())["ranks"] == 2
-    assert (run / "summary.json").is_file()
+    [attempt] = submission.attempts(member)
+    assert attempt.end["outcome"] == "finished" and attempt.end["code"] == 0
+    assert {rank: word.state for rank, word in attempt.statuses(2).items()} == {
+        0: "finished", 1: "finished",
+    }  # fmt: skip
+    # It has run the kept code, of this submission.
+    starts = json.loads((run / "run.json").read_text())["starts"]
+    assert [line["job"] for line in starts] == [f"{submission.folder.name}/0"]
+    # Submitted again, there is nothing to do.
+    assert main([*command, *arguments(text_shards, tmp_path)]) == 2
+    assert "this run is finished" in capsys.readouterr().err
+    assert newest_submission(run) == newest
+
+
+def test_a_failing_job_in_the_foreground(text_shards: Path, tmp_path: Path) -> None:
+    words = [*arguments(text_shards, tmp_path), "--engine.precision", "fp16", *NO_GPUS]
+    command = [sys.executable, "-m", "launch", "submit", "demo/bert_full", "--cluster", "debug"]
+    done = start([*command, *words])
+    run = tmp_path / "bert_full" / "run"
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.rstrip().splitlines()[-1].startswith("error: key 'engine.precision' is fp16")
+    attempt = last_attempt(run)
+    assert attempt is not None and attempt.end["outcome"] == "failed"
+    assert attempt.end["words"] in done.stderr
+
+
+def on_a_terminal_that_closes(command: Sequence[str], last_word: str) -> str:
+    """What a command printed on a terminal that is closed at this word; that hangs up all processes
+    which it has started there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", *command])
+    shown = b""
+    end = time.monotonic() + PATIENCE
+    while last_word.encode() not in shown and time.monotonic() < end:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:  # it has ended
+            break
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    return shown.decode()
+
+
+def test_a_local_job_outlives_its_terminal_and_keeps_others_out(
+    text_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    words = [*arguments(text_shards, tmp_path), *NO_GPUS, *ENDLESS]
+    command = ["submit", "demo/bert_full", "--cluster", "local", *words]
+    run = tmp_path / "bert_full" / "run"
+    metrics = run / "metrics.jsonl"
+    shown = on_a_terminal_that_closes(["launch", *command], "sokhan cancel")
+    job = re.search(r"^job (\d+) \(local\)", shown, re.MULTILINE)
+    assert job is not None, shown
+    try:
+        until(lambda: metrics.is_file() and metrics.stat().st_size > 0)
+        before = newest_submission(run)
+        assert main(command) == 2
+        assert f"{run}: job {job[1]} waits or trains there" in capsys.readouterr().err
+        assert newest_submission(run) == before
+        assert len(list((run / "slurm").glob("2*"))) == 1
+    finally:
+        assert main(["cancel", str(run)]) == 0
+
+    def stopped() -> bool:
+        attempt = last_attempt(run)
+        return attempt is not None and bool(attempt.end)
+
+    until(stopped)
+    attempt = last_attempt(run)
+    assert attempt is not None and attempt.end["outcome"] == "saved"
+    assert list((run / "checkpoints").glob("step-*"))
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--slurm.partition", 'gpu"\nrm -rf x'], "not a partition's name"),
+        (["--slurm.partition", "gpu\nrm -rf x"], r"--slurm.partition is 'gpu\nrm -rf x', which"),
         (["--slurm.nodes", "0"], "--slurm.nodes is 0"),
-        (["--slurm.nodes", "3"], "4 / 3 = 1.33"),
+        (["--slurm.nodes", "2"], "without SLURM there is this machine only"),
+        (["--slurm.tasks_per_node", "3"], "4 / 3 = 1.33"),
+        (["--slurm.minutes", "3"], "unknown key 'slurm.minutes'; did you mean"),
+        (["--optim.lrr", "3"], "unknown key 'optim.lrr'"),
+        (["--site", "nowhere"], "nowhere: no such site file"),
+        (["--resume", "nowhere"], "--resume nowhere: no such folder"),
+        (["--data.shards", "nowhere"], "nowhere: not a packed corpus"),
     ],
 )
-def test_wrong_sizes(
-    flags: list[str], message: str, text_shards: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["submit", "demo/bert_full", "--cluster", "local", *flags]
-    assert main([*command, "--data.shards", str(text_shards)]) == 2
-    assert message in capsys.readouterr().err
+def test_wrong_input(
+    flags: list[str], message: str, text_shards: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = ["--output.folder", str(tmp_path / "out")]
+    command = ["submit", "demo/bert_full", "--cluster", "local", "--data.shards", str(text_shards)]
+    assert main([*command, *out, *flags]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_slurm_that_is_not_there(
+    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("PATH", str(tmp_path))
+    command = ["submit", "demo/bert_full", "--data.shards", str(text_shards), "--cluster", "slurm"]
+    assert main([*command, "--output.folder", str(tmp_path / "out")]) == 2
+    assert "there is no sbatch on this machine" in capsys.readouterr().err
+    assert main([*command[:-2], "--dry-run"]) == 0  # a script can be looked at anywhere
+    assert "not tested: there is no sbatch on this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_a_submission_imports_torch(text_shards: Path, tmp_path: Path) -> None:
+    """Login nodes are small, and `sokhan submit` is to answer at once."""
+    code = (
+        "import sys; from launch.cli import main; code = main(sys.argv[1:]);"
+        "sys.exit(code or any(name in sys.modules for name in ('torch', 'deepspeed', 'transformers')))"
+    )
+    command = ["submit", "demo/bert_full", "--data.shards", str(text_shards), "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, timeout=PATIENCE,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

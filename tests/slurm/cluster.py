@@ -17,27 +17,8 @@ import psutil
 from tests.slurm.processes import DAEMONS, cluster_processes, step_managers, task_pids
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
-#: What each kind of cluster needs, as in .ci/run.
-NEEDS = ("munged", "sbatch", "slurmctld", "slurmd")
-ACCOUNTING_NEEDS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 #: What users set for SLURM's commands must not change tests, nor must an enclosing job.
 _FOREIGN = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_")
-
-
-def missing_for(*, accounting: bool = False, cgroup: bool = False) -> str:
-    """Why no cluster can be started here, or an empty string."""
-    if os.geteuid() != 0:
-        return "a test cluster needs root"
-    needs = NEEDS + (ACCOUNTING_NEEDS if accounting else ())
-    missing = [name for name in needs if shutil.which(name) is None]
-    if missing:
-        return f"a test cluster needs {', '.join(missing)} (.ci/run installs them)"
-    freezer = Path("/sys/fs/cgroup/freezer")
-    if cgroup and not (freezer / "release_agent").exists():
-        return f"proctrack/cgroup needs a cgroup v1 freezer at {freezer}"
-    if cgroup and not os.access(freezer, os.W_OK):
-        return f"proctrack/cgroup needs a writable {freezer}"
-    return ""
 
 
 class Cluster:

@@ -37,12 +37,20 @@ daemon() { # daemon NAME COMMAND...: in a session of its own, its pid in pids/NA
 }
 
 wait_until() { # wait_until SECONDS WHAT COMMAND...
-    local end=$((SECONDS + $1)) what=$2
+    local end=$((SECONDS + $1)) what=$2 name
     shift 2
     until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || { tail -n 5 "$folder"/log/* >&2; fail "$what did not start"; }
+        for name in $(ls "$folder/pids"); do
+            kill -0 "$(cat "$folder/pids/$name")" 2>/dev/null || give_up "$name ended"
+        done
+        ((SECONDS < end)) || give_up "$what did not start"
         sleep 0.1
     done
+}
+
+give_up() {
+    tail -n 5 "$folder"/log/*.out >&2
+    fail "$*"
 }
 
 # Lines "pid kind" of what runs. Daemons and step managers of this cluster hold a log of its folder
@@ -94,7 +102,7 @@ edit_hosts() { # edit_hosts LINES: own lines out, LINES in. No rename: in a cont
         local others
         others=$(grep -vF "$tag" /etc/hosts || true)
         printf '%s\n' "$others" ${1:+"$1"} >/etc/hosts
-    ) 9>/tmp/.sokhan-hosts.lock
+    ) 9</etc/hosts
 }
 
 hosts_without_own() { ! grep -qsF "$tag" /etc/hosts || edit_hosts ""; }
@@ -136,7 +144,8 @@ start_controller() { daemon slurmctld slurmctld -D -f "$SLURM_CONF"; }
 
 start_node() { daemon "slurmd-$1" slurmd -D -N "$1" -f "$SLURM_CONF"; }
 
-all_idle() { [[ $(sinfo -h -p low -t idle -o %D) == "$nodes" ]]; }
+# sinfo alone tries for half a minute where no controller answers.
+all_idle() { [[ $(timeout 5 sinfo -h -p low -t idle -o %D) == "$nodes" ]]; }
 
 start() {
     local count lines=""

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.slurm.cluster import Cluster, missing_for
-
-
-def need(**kinds: bool) -> None:
-    """Skips the test where no such cluster can run. SOKHAN_NEED_SLURM=1: fails it instead."""
-    reason = missing_for(**kinds)
-    # Which cgroups there are is the machine's matter: no package mends it.
-    if reason and os.environ.get("SOKHAN_NEED_SLURM") == "1" and "cgroup" not in reason:
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+from tests.slurm.cluster import Cluster
+from tests.slurm.needs import need
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster, missing_for
-from tests.slurm.conftest import need
+from tests.slurm.cluster import Cluster
+from tests.slurm.needs import missing, need
 from tests.slurm.processes import alive
 
 # A task that logs its start and ends with 75 some time after SIGTERM.
@@ -159,7 +159,6 @@ def test_gpus_are_given_to_steps() -> None:
 
 def test_two_clusters_side_by_side_leave_nothing(tmp_path: Path) -> None:
     need()
-    hosts = Path("/etc/hosts").read_text()
     with Cluster() as one, Cluster(nodes=1, min_job_age=2) as other:
         job, _ = start_tasks(one, tmp_path)
         first_tasks = one.task_pids(job)
@@ -168,20 +167,34 @@ def test_two_clusters_side_by_side_leave_nothing(tmp_path: Path) -> None:
         assert "MinJobAge               = 2 " in other.run("scontrol", "show", "config")
         other.stop()
         assert other.processes() == []
+        assert f"n2 # {one.folder} #" in Path("/etc/hosts").read_text()
         assert one.task_pids(job) == first_tasks
         one.stop()
         assert one.processes() == []
         assert not any(alive(pid) for pid in first_tasks)
-    assert Path("/etc/hosts").read_text() == hosts
+        hosts = Path("/etc/hosts").read_text()
+        assert str(one.folder) not in hosts and str(other.folder) not in hosts
     assert not one.folder.exists()
+
+
+def test_a_cluster_that_cannot_start_says_so_and_leaves_nothing() -> None:
+    need()
+    cluster = Cluster(settings=["SelectType=select/none-such"])
+    with pytest.raises(AssertionError, match="slurmctld ended"):
+        cluster.start()
+    assert cluster.processes() == []
+    assert str(cluster.folder) not in Path("/etc/hosts").read_text()
 
 
 def test_reasons_for_skipping_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert "root" in missing_for() or "slurmctld" in missing_for()
     monkeypatch.setenv("SOKHAN_NEED_SLURM", "1")
-    with pytest.raises(pytest.fail.Exception):
+    with pytest.raises(pytest.fail.Exception, match="needs"):
         need()
-    monkeypatch.setenv("SOKHAN_NEED_SLURM", "")
-    with pytest.raises(pytest.skip.Exception):
+    monkeypatch.delenv("SOKHAN_NEED_SLURM")
+    with pytest.raises(pytest.skip.Exception, match="needs"):
         need()
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "slurmctld, slurmd" in missing() and "mariadbd" in missing(accounting=True)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert missing() == "a test cluster needs root"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from configs.cluster import load_cluster
 from launch.scheduler import cancel, job_states, requeue, show_job
 from launch.slurm_commands import SchedulerDown, SchedulerError
 from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import need
 from tests.slurm.trainings import Submitted, sokhan, submit
 
 
@@ -197,3 +200,53 @@ def test_the_doctor_writes_a_site_file_that_submits(
 
     nobody = {**offline, "SLURM_CONF": os.devnull}
     assert sokhan(["doctor"], **nobody).returncode == 1
+
+
+def test_the_accounting_knows_what_the_controller_has_forgotten(
+    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(accounting=True)
+    with Cluster(accounting=True) as cluster:
+        monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+        with nodes_taken(cluster):
+            training = submit(cluster, text_shards, tmp_path, 1)
+            array = cluster.submit("true", "--array=0-1", "-o", "/dev/null")
+            assert sokhan(["cancel", training.job]).returncode == 0
+            cluster.wait_for(training.job, "CANCELLED")
+        cluster.wait_for(f"{array}_1", "COMPLETED")
+        known = {array: "COMPLETED", f"{array}_1": "COMPLETED", training.job: "CANCELLED"}
+        training.until(lambda: all(accounted(job) == {one} for job, one in known.items()))
+        done = sokhan(["doctor"], HF_HUB_OFFLINE="1")
+        assert done.returncode == 0 and "accounting (slurmdbd) answers" in done.stdout
+
+        cluster.kill_controller()
+        for file in (cluster.folder / "state").glob("job_state*"):
+            file.unlink()
+        cluster.start_controller()
+        assert show_job(training.job) == {}
+        assert state(training) == ("cancelled", "")  # its folder is named by what was typed
+        found = job_states([f"{array}_1", array])
+        assert {job: one.state for job, one in found.items()} == {
+            f"{array}_0": "COMPLETED", f"{array}_1": "COMPLETED", array: "COMPLETED",
+        }  # fmt: skip
+
+        database = int((cluster.folder / "pids" / "slurmdbd").read_text())
+        os.kill(database, signal.SIGKILL)
+        training.until(lambda: not alive(database))
+        assert job_states([training.job]) == {}
+        (row,), scheduler = rows(str(training.run))
+        assert (row["state"], scheduler) == ("ended", "ok")
+        done = sokhan(["doctor"], HF_HUB_OFFLINE="1")
+        assert done.returncode == 0 and "accounting does not answer" in done.stdout
+
+
+def accounted(job: str) -> set[str]:
+    """States in the accounting, which learns of them a little later."""
+    done = subprocess.run(
+        ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State"], capture_output=True, text=True
+    )
+    return {line.split()[0] for line in done.stdout.splitlines()}
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -6,8 +6,8 @@ stays with it: می‌رود is می‌ + رود, so that prefixes and endings a
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,10 +68,11 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Write a tokenizer as a folder; it appears whole or not at all, an older one is replaced."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    # Not by mkdtemp: who may read it is said by the umask and the folder above.
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()
     try:
         tokenizer.save_pretrained(temporary)
-        temporary.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)
         temporary.replace(out)

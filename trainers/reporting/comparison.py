@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
+from configs.load import flatten, is_site
 from trainers.metrics import SplitMetrics
 from trainers.reporting import plots
 from trainers.reporting.blocks import (
@@ -39,11 +42,14 @@ SCORE_TITLES = ("accuracy", "UAR", "macro F1", "weighted F1", "loss")
 def side_by_side(runs: Sequence[Run]) -> list[Block]:
     """Scores and costs, one row per run."""
     scores, costs = [], []
+    settings = varied(runs)
+    differ = any(settings.values())
     for run in runs:
         test = run.splits.get("test")
         values = [getattr(test, name) if test else None for name in SCORES]
         corpus = f"{_corpus(run)}, {run.data['split']}"
-        scores.append((run.name, corpus, run.regime, str(run.seed), *map(number, values)))
+        own = (settings[run.path] or "–",) if differ else ()
+        scores.append((run.name, corpus, run.regime, *own, str(run.seed), *map(number, values)))
         costs.append(
             (
                 run.name,
@@ -60,8 +66,9 @@ def side_by_side(runs: Sequence[Run]) -> list[Block]:
     if any(run.synthetic for run in runs):
         every = all(run.synthetic for run in runs)
         blocks.append(Text("SYNTHETIC DATA" if every else "SOME RUNS ON SYNTHETIC DATA", "badge"))
-    titles = ("run", "corpus, split", "regime", "seed", *SCORE_TITLES)
-    blocks.append(Table(titles, tuple(scores), "Scores of the test part", left=3))
+    titles = ("run", "corpus, split", "regime", *(("settings",) if differ else ()), "seed",
+              *SCORE_TITLES)  # fmt: skip
+    blocks.append(Table(titles, tuple(scores), "Scores of the test part", left=3 + differ))
     if len({(run.data["corpus"], run.data["split"]) for run in runs}) > 1:
         text = "These runs differ in corpus or split: scores compare only within one of them."
         blocks.append(Text(text, "warning"))
@@ -77,15 +84,36 @@ def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
     """
     groups: dict[str, dict[int, Run]] = {}
     for run in runs:
-        config = json.loads(json.dumps(run.config))
-        for name in ("seed", "output", "tracking", "signature"):
-            config.pop(name, None)
-        config.get("data", {}).pop("workers", None)
-        for name in ("zero", "activation_checkpointing"):
-            config.get("engine", {}).pop(name, None)
-        key = json.dumps([config, run.data["corpus"], run.data["split"]], sort_keys=True)
+        shards = run.config.get("data", {}).get("shards")
+        about = [run.recipe, shards, run.data["corpus"], run.data["split"]]
+        key = json.dumps([*about, _settings(run)], sort_keys=True)
         groups.setdefault(key, {}).setdefault(run.seed, run)
     return [list(group.values()) for group in groups.values()]
+
+
+def varied(runs: Sequence[Run]) -> dict[Path, str]:
+    """Run directory -> the settings in which runs of its recipe differ, the seed aside, with the
+    values that they have there."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        for key, value in _settings(run).items():
+            values.setdefault((run.recipe, key), set()).add(json.dumps(value))
+    texts = {}
+    for run in runs:
+        own = _settings(run)
+        keys = [key for name, key in values if name == run.recipe and len(values[name, key]) > 1]
+        texts[run.path] = ", ".join(f"{key} {_value(own.get(key))}" for key in keys)
+    return texts
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What can change a run's result, but for its seed."""
+    flat = flatten(run.config)
+    return {key: value for key, value in flat.items() if key != "seed" and not is_site(key)}
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
@@ -96,17 +124,16 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def over_seeds(runs: Sequence[Run]) -> list[Block]:
-    """Mean and spread of recipes that were run with several seeds; nothing without any."""
-    groups = [
-        group
-        for group in seed_groups([run for run in runs if "test" in run.splits])
-        if len(group) > 1
-    ]
-    if not groups:
+    """Mean and spread over seeds by recipe and settings; nothing if no run differs only in the seed."""
+    groups = seed_groups([run for run in runs if "test" in run.splits])
+    if all(len(group) < 2 for group in groups):
         return []
+    settings = varied([group[0] for group in groups])
+    differ = any(settings.values())
     rows = tuple(
         (
             group[0].recipe,
+            *((settings[group[0].path] or "–",) if differ else ()),
             _corpus(group[0]),
             ", ".join(str(run.seed) for run in group),
             *(spread([getattr(run.splits["test"], name) for run in group]) for name in SCORES),
@@ -114,7 +141,8 @@ def over_seeds(runs: Sequence[Run]) -> list[Block]:
         for group in groups
     )
     caption = "Test part, mean ± sample standard deviation over runs that differ only in the seed"
-    table = Table(("recipe", "corpus", "seeds", *SCORE_TITLES), rows, caption, left=3)
+    titles = ("recipe", *(("settings",) if differ else ()), "corpus", "seeds", *SCORE_TITLES)
+    table = Table(titles, rows, caption, left=3 + differ)
     return [Heading(2, "Over seeds"), table]
 
 
@@ -137,6 +165,7 @@ def _regimes(runs: Sequence[Run]) -> list[Block]:
     rules = []
     matrix_rules = []
     points = []
+    settings = varied(runs)
     for regime in REGIMES:
         rules.append(len(rows))
         matrix_rules.append(len(matrices))
@@ -149,7 +178,7 @@ def _regimes(runs: Sequence[Run]) -> list[Block]:
         )  # fmt: skip
         matrices.append((rows[-1][0], "reference report", confusion_line(regime.confusion)))
         own = [run for run in runs if run.config["model"]["regime"]["kind"] == regime.kind]
-        rows += [_regime_row(group) for group in seed_groups(own)]
+        rows += [_regime_row(group, settings[group[0].path]) for group in seed_groups(own)]
         matrices += [
             (f"↳ {run.regime}", run.name, nli_confusion(run.splits["test"])) for run in own
         ]
@@ -184,14 +213,15 @@ def _regimes(runs: Sequence[Run]) -> list[Block]:
     return [*blocks, table, confusion, *(Text(note, "note") for note in REGIME_NOTES)]
 
 
-def _regime_row(group: Sequence[Run]) -> tuple[str, ...]:
-    """One row for runs that differ only in the seed."""
+def _regime_row(group: Sequence[Run], settings: str) -> tuple[str, ...]:
+    """One row for runs that differ only in the seed; ``settings`` tell it from others of its recipe."""
     tests = [run.splits["test"] for run in group]
 
     def column(score: Callable[[SplitMetrics], float], digits: int) -> str:
         return spread([score(test) for test in tests], digits)
 
     name = group[0].name if len(group) == 1 else f"{group[0].recipe}, {len(group)} seeds"
+    name = f"{name} ({settings})" if settings else name
     return (
         f"↳ {group[0].regime}", name, _comparable(group[0]),
         column(lambda m: m.accuracy, 4), column(lambda m: m.loss, 3),

@@ -1,0 +1,62 @@
+"""Submission folders as jobs leave them, written without any job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from launch.submission import (
+    Attempt,
+    Member,
+    Submission,
+    new_folder,
+    write_json,
+    write_members,
+    write_submission,
+)
+
+SENT = "2026-01-02T10:00:00+0000"
+
+
+def submitted(
+    folder: Path, runs: Sequence[Path], *, job: str = "41", cluster: str = "slurm", ranks: int = 2
+) -> Submission:
+    """A submission of these runs, as a run's (one) or a sweep's (several) in ``folder``."""
+    path = new_folder(folder)
+    (path / "recipes").mkdir()
+    members = []
+    for number, run in enumerate(runs):
+        file = path / "recipes" / f"{number}.yaml"
+        file.write_text(yaml.safe_dump({"task": "nli", "loop": {"epochs": 3, "max_steps": None}}))
+        members.append(Member(number, file, run.absolute(), ranks))
+    write_members(path, members, {"command": "sokhan submit demo/bert_full", "failures": 3})
+    facts = {"job": job, "cluster": cluster, "time": SENT, "array": len(runs) > 1}
+    return write_submission(Submission(path), facts)
+
+
+def started(submission: Submission, member: int = 0, **start: object) -> Attempt:
+    """One more start of a member."""
+    number = len(submission.attempts(submission.members[member]))
+    folder = submission.folder / "attempts" / f"{member}-{number}"
+    folder.mkdir(parents=True)
+    write_json(folder / "start.json", {"time": SENT, "pid": None, "checkpoint": None, **start})
+    return Attempt(folder)
+
+
+def ended(attempt: Attempt, outcome: str, words: str = "", time: str = SENT) -> None:
+    """The end of a start."""
+    document = {"time": time, "outcome": outcome, "cause": "", "code": 0, "words": words}
+    write_json(attempt.folder / "end.json", document)
+
+
+def said(attempt: Attempt, rank: int, state: str, text: str = "") -> None:
+    """A rank's last word."""
+    word = {"rank": rank, "pid": 4242, "state": state, "text": text, "code": 1}
+    write_json(attempt.folder / f"rank-{rank}.json", word)
+
+
+def saved(run: Path, step: int) -> None:
+    """A checkpoint, as far as its name goes."""
+    (run / "checkpoints" / f"step-{step}").mkdir(parents=True)
