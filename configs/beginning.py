@@ -30,7 +30,7 @@ class Beginning:
     def flags(self) -> list[str]:
         """As command-line options, to be passed on."""
         flags = ["--overwrite"] if self.overwrite else []
-        flags += ["--resume", self.resume] if self.resume != "auto" else []
+        flags += [f"--resume={self.resume}"] if self.resume != "auto" else []
         return [*flags, "--force"] if self.force else flags
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from configs.access import writing_run
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, STOPPED, TRAINED, RankStatus
 from launch.batch import ATTEMPT, SUBMISSION
@@ -53,8 +54,8 @@ class Verdict:
     """Whether the member is to be started again."""
 
 
-def begin(submission: Submission, member: Member) -> Attempt | None:
-    """Make the folder of a new start. None, with end.json saying so, if starting has become useless."""
+def begin(submission: Submission, member: Member) -> Attempt:
+    """Make the folder of a new start. If starting is useless, it has ended already: end.json says so."""
     before = submission.attempts(member)
     number = before[-1].number + 1 if before else 0
     folder = submission.folder / "attempts" / f"{member.number}-{number}"
@@ -66,7 +67,7 @@ def begin(submission: Submission, member: Member) -> Attempt | None:
     )
     write_json(folder / "start.json", {
         "time": now(),
-        "job": os.environ.get("SLURM_JOB_ID"),
+        "job": _job_id(),
         "nodes": os.environ.get("SLURM_JOB_NODELIST"),
         "pid": os.getpid(),
         "checkpoint": checkpoint,
@@ -76,13 +77,14 @@ def begin(submission: Submission, member: Member) -> Attempt | None:
         "flags": [] if begun else list(member.flags),
     })  # fmt: skip
     attempt = Attempt(folder)
-    if fruitless(before, checkpoint):
+    if begun and (member.run / SUMMARY).is_file():
+        close(attempt, Verdict("finished", TRAINED))  # requeued although it had finished
+    elif fruitless(before, checkpoint):
         words = (
             f"error: {FRUITLESS} starts have saved nothing new after {checkpoint or 'the beginning'}; "
             "not started again: `sokhan logs` shows why they ended"
         )
         close(attempt, Verdict("no progress", FAILED, words))
-        return None
     return attempt
 
 
@@ -114,7 +116,8 @@ def judge(submission: Submission, member: Member, attempt: Attempt, code: int) -
 def end(submission: Submission, member: Member, attempt: Attempt, code: int) -> int:
     """Close a start of a job, have it requeued if that is right, and return the exit code."""
     verdict = judge(submission, member, attempt, code)
-    job = os.environ["SLURM_JOB_ID"]
+    job = _job_id()
+    assert job is not None
     if verdict.again and fruitless(submission.attempts(member), newest_checkpoint(member.run)):
         words = (
             f"{verdict.words}\nerror: {FRUITLESS} starts have saved nothing new; not started again"
@@ -161,6 +164,13 @@ def _silent(words: Mapping[int, RankStatus], ranks: int, code: int) -> list[str]
     return [f"error: ranks lost their connections to each other (srun {code})"]
 
 
+def _job_id() -> str | None:
+    """As `scontrol requeue` must be told: the number of an array's last member is the array's, too."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
 def _is_ours_to_requeue(job: str) -> bool:
     """Whether the job runs on without its ranks, or is ended for its time. What is ended otherwise
     was preempted, which SLURM requeues itself, or cancelled."""
@@ -197,15 +207,19 @@ def _requeue(job: str) -> bool:
 def main(words: Sequence[str]) -> int:
     """In the batch script."""
     submission = Submission(Path(os.environ[SUBMISSION]))
+    with writing_run(submission.folder):
+        return _run(submission, words)
+
+
+def _run(submission: Submission, words: Sequence[str]) -> int:
     member = submission.members[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
     if words[0] == "begin":
-        begun = begin(submission, member)
-        if begun is None:
-            return FAILED
-        print(begun.folder)
+        attempt = begin(submission, member)
+        if attempt.end:
+            return int(attempt.end["code"])
+        print(attempt.folder)
         return TRAINED
-    attempt = Attempt(Path(os.environ[ATTEMPT]))
-    return end(submission, member, attempt, int(words[1]))
+    return end(submission, member, Attempt(Path(os.environ[ATTEMPT])), int(words[1]))
 
 
 if __name__ == "__main__":

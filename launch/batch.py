@@ -34,6 +34,7 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
         # The shell is signalled with the ranks, and must see their end.
         "trap : TERM USR1 USR2 HUP",
         f"{ATTEMPT}=$({attempt} begin) || exit",
+        f'[ "${ATTEMPT}" ] || exit 0',  # it has finished already
         f"export {ATTEMPT}",
     ]
     parameters["teardown"] = ["code=$?", f"{attempt} end $code"]

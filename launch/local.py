@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.access import group_id
 from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
@@ -82,6 +83,7 @@ def check(recipe: AnyRecipe, ranks: int, gpus: int, beginning: Beginning) -> Non
     from data_shards.splits import load_split
 
     check_ranks(recipe, ranks)
+    group_id(recipe.output.group)
     if gpus and ranks > gpus:
         raise InputError(
             f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks"

@@ -8,9 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+from configs.access import writing_run
 from configs.beginning import add_options, read_options
 from configs.errors import InputError
-from configs.rank_status import FAILED, STOPPED, TRAINED, WRONG_INPUT
+from configs.rank_status import STOPPED, TRAINED, WRONG_INPUT
 from launch.attempt import Verdict, begin, close
 from launch.last_words import errors
 from launch.local import train
@@ -22,9 +23,10 @@ def main(folder: Path, number: int) -> int:
     """Train the member; returns the exit code of `sokhan train`."""
     submission = Submission(folder)
     member = submission.members[number]
-    attempt = begin(submission, member)
-    if attempt is None:
-        return FAILED
+    with writing_run(folder):
+        attempt = begin(submission, member)
+    if attempt.end:
+        return int(attempt.end["code"])
     os.environ[JOB] = f"{folder.name}/{number}"
     parser = argparse.ArgumentParser()
     add_options(parser)
@@ -39,7 +41,8 @@ def main(folder: Path, number: int) -> int:
     except InputError as error:
         code, words = WRONG_INPUT, f"error: {error}"
         print(words, file=sys.stderr)
-    close(attempt, _verdict(attempt, member, code, words), told=True)
+    with writing_run(folder):
+        close(attempt, _verdict(attempt, member, code, words), told=True)
     return code
 
 

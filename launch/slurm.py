@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from configs.access import make_run_folder, writing_run
 from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
@@ -105,17 +107,28 @@ def submit_members(
 
     Everything that the jobs need is written before; if the scheduler refuses, it is removed.
     """
-    path = new_folder(folder)
-    try:
-        members = _write(path, trainings, site, command)
-        job = _send(path, members, site, cluster, name, at_most)
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        _remove_empty(path.parent, folder)
-        raise
-    facts = {"job": job, "cluster": cluster, "time": now(), "array": len(members) > 1,
-             "host": os.uname().nodename}  # fmt: skip
-    submission = write_submission(Submission(path), facts)
+    group = trainings[0].recipe.output.group
+    make_run_folder(folder, group)
+    with writing_run(folder, group):
+        path = new_folder(folder)
+        try:
+            members = _write(path, trainings, site, command)
+            job = _send(path, members, site, cluster, name, at_most)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            _remove_empty(path.parent, folder)
+            raise
+    for training in trainings:
+        make_run_folder(run_folder(training.recipe), training.recipe.output.group)
+    facts = {
+        "job": job,
+        "cluster": cluster,
+        "host": platform.node(),
+        "time": now(),
+        "array": len(members) > 1,
+    }
+    with writing_run(folder, group):
+        submission = write_submission(Submission(path), facts)
     if cluster == "debug":
         LocalTask(str(path), 0)()
     return submission

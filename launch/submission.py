@@ -128,12 +128,11 @@ class Submission:
 
 
 def new_folder(parent: Path) -> Path:
-    """Make the folder of a new submission, closed to others."""
+    """Make the folder of a new submission in that of its run, sweep or corpus."""
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = parent.absolute() / FOLDER / stamp
     check_path(folder)
     folder.mkdir(parents=True)
-    folder.chmod(0o700)
     return folder
 
 
