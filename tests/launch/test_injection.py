@@ -366,7 +366,7 @@ def test_the_command_line_of_a_rank(
     assert "ended without a word" in done.stderr, done.stderr  # it has dumped, not trained
     arguments, note, command = json.loads((tmp_path / "seen").read_text())
     recipe = submission / "recipes" / "0.yaml"
-    assert arguments[1:] == ["--config", str(recipe), "--resume", payload]
+    assert arguments[1:] == ["--config", str(recipe), f"--resume={payload}"]
     document = yaml.safe_load(recipe.read_text())
     assert document["data"]["shards"] == document["tracking"]["project"] == payload == note
     assert shlex.split(command) == ["sokhan", "submit", *words]
