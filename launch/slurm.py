@@ -29,6 +29,7 @@ from launch.submission import (
     Cluster,
     Member,
     Submission,
+    check_path,
     new_folder,
     write_members,
     write_submission,
@@ -108,6 +109,7 @@ def submit_members(
     Everything that the jobs need is written before; if the scheduler refuses, it is removed.
     """
     group = trainings[0].recipe.output.group
+    check_path(folder.absolute())
     make_run_folder(folder, group)
     with writing_run(folder, group):
         path = new_folder(folder)

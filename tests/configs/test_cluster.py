@@ -215,10 +215,10 @@ def test_an_option_of_a_container_runtime_is_never_its_command(runtime: Any, opt
     ],
 )  # fmt: skip
 def test_secrets_are_refused(name: str, site: WriteSite) -> None:
-    for given in ((None, [f"--slurm.environment.{name}", "canary-1"]),
-                  (site({"slurm": {"environment": {name: "canary-1"}}}), [])):  # fmt: skip
+    ours = site({"slurm": {"environment": {name: "canary-1"}}})
+    for file, words in ((None, [f"--slurm.environment.{name}", "canary-1"]), (ours, [])):
         with pytest.raises(InputError, match=f"{name} looks like a secret") as caught:
-            load_cluster(*given)
+            load_cluster(file, words)
         assert "canary" not in str(caught.value)
 
 

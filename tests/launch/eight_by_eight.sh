@@ -33,6 +33,7 @@ module load cuda
 ulimit -n 65536
 trap : TERM USR1 USR2 HUP
 SOKHAN_ATTEMPT=$(/venv/bin/python -m launch.attempt begin) || exit
+[ "$SOKHAN_ATTEMPT" ] || exit 0
 export SOKHAN_ATTEMPT
 
 # command

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, STATUS, STOPPED, TRAINED, WRONG_INPUT, State, report
-from launch.attempt import FRUITLESS, begin, close, end, fruitless, judge, main
+from launch.attempt import FRUITLESS, Verdict, begin, close, end, fruitless, judge, main
 from launch.batch import ATTEMPT, SUBMISSION
 from launch.submission import Attempt, Member, Submission, write_json
 from tests.launch.submissions import ended, saved, started, submitted
@@ -37,7 +36,7 @@ class Job:
     def begin(self) -> Attempt:
         """One more start."""
         attempt = begin(self.submission, self.member)
-        assert attempt is not None
+        assert not attempt.end
         return attempt
 
 
@@ -64,9 +63,7 @@ def test_flags_hold_until_a_start_of_this_submission_has_begun_the_run(job: Job)
     member = Member(0, job.member.recipe_file, job.run, 2, ("--overwrite",))
 
     def flags() -> list[str]:
-        attempt = begin(job.submission, member)
-        assert attempt is not None
-        return list(attempt.start["flags"])
+        return list(begin(job.submission, member).start["flags"])
 
     assert flags() == ["--overwrite"]
     other = {"step": 0, "job": "20250101-000000-aaaa/0"}
@@ -119,10 +116,9 @@ def test_an_own_error_is_told_and_final(code: int, job: Job) -> None:
 
 def test_an_error_of_all_ranks_is_told_once(job: Job) -> None:
     attempt = job.begin()
-    for number, state in enumerate(("failed", "failed")):
-        job.words(attempt, *(["failed"] * (number + 1)), text=f"error: {state}", code=1)  # type: ignore[list-item]
-    write_json(attempt.folder / "rank-0.json", json.loads(
-        (attempt.folder / "rank-1.json").read_text()) | {"rank": 0})  # fmt: skip
+    job.words(attempt, "started", "failed", text="error: failed", code=1)
+    job.words(attempt, "failed", text="error: failed", code=1)
+    assert [word.state for word in attempt.statuses(2).values()] == ["failed", "failed"]
     assert judge(job.submission, job.member, attempt, 1).words == "error: failed"
 
 
@@ -170,7 +166,7 @@ def test_so_often_and_no_more(job: Job) -> None:
     assert verdict.words.endswith("error: not started again after 3 failures (--slurm.failures)")
 
 
-def judge_of(job: Job, state: State):  # type: ignore[no-untyped-def]
+def judge_of(job: Job, state: State) -> Verdict:
     attempt = started(job.submission)
     job.words(attempt, state, state)
     return judge(job.submission, job.member, attempt, 0)
@@ -196,14 +192,25 @@ def test_without_progress_it_is_not_started_again(
     saved(job.run, 40)
     for _ in range(FRUITLESS):
         job.begin()
-    assert begin(job.submission, job.member) is None
-    last = job.submission.attempts(job.member)[-1]
+    last = begin(job.submission, job.member)
     assert last.number == FRUITLESS and last.end["outcome"] == "no progress"
     assert last.end["code"] == FAILED
     assert "3 starts have saved nothing new after step-40" in last.end["words"]
     assert "3 starts have saved nothing new after step-40" in capsys.readouterr().err
     saved(job.run, 41)  # by `sokhan train`, say
-    assert begin(job.submission, job.member) is not None
+    assert not begin(job.submission, job.member).end
+
+
+def test_a_finished_run_that_was_requeued_all_the_same_is_left_alone(job: Job) -> None:
+    """A node that fails in a job's last seconds, say."""
+    (job.run / SUMMARY).write_text("{}")
+    other = {"step": 9, "job": "20250101-000000-aaaa/0"}
+    write_json(job.run / "run.json", {"starts": [other]})
+    assert not begin(job.submission, job.member).end  # it is to be replaced: --overwrite
+    own = {"step": 9, "job": f"{job.submission.folder.name}/0"}
+    write_json(job.run / "run.json", {"starts": [other, own]})
+    again = begin(job.submission, job.member)
+    assert again.end["outcome"] == "finished" and again.end["code"] == TRAINED
 
 
 @pytest.fixture
@@ -323,7 +330,12 @@ def test_as_the_batch_script_calls_it(
         assert main(["begin"]) == 0
     capsys.readouterr()
     assert main(["begin"]) == FAILED
-    assert capsys.readouterr().out == ""  # the script exits before it starts ranks
+    assert capsys.readouterr().out == ""  # so the script starts no ranks
+    own = {"job": f"{job.submission.folder.name}/0"}
+    write_json(job.run / "run.json", {"starts": [own]})
+    (job.run / SUMMARY).write_text("{}")
+    assert main(["begin"]) == TRAINED
+    assert capsys.readouterr().out == ""
 
 
 def test_a_member_of_an_array_finds_its_own_place(

@@ -178,6 +178,11 @@ def test_no_ranks_start_where_the_beginning_fails(text: str, tmp_path: Path) -> 
     assert (code, notes) == (1, ["begin "])
 
 
+def test_no_ranks_start_where_all_is_done(text: str, tmp_path: Path) -> None:
+    code, notes = run_script(text, tmp_path, ["exit 0"], begin="exit 0", end="exit 1")
+    assert (code, notes) == (0, ["begin "])
+
+
 @pytest.mark.parametrize("name", ["TERM", "USR1", "USR2", "HUP"])
 def test_the_shell_outlives_what_signals_the_job(name: str, text: str, tmp_path: Path) -> None:
     """SLURM sends them to the batch script and to the ranks; the ranks' end is still to be judged."""

@@ -52,6 +52,7 @@ def test_a_job_of_two_local_tasks(
     assert {rank: word.state for rank, word in attempt.statuses(2).items()} == {
         0: "finished", 1: "finished",
     }  # fmt: skip
+    assert {path.stat().st_mode & 0o777 for path in (run, submission.folder)} == {0o700}
     # It has run the kept code, of this submission.
     starts = json.loads((run / "run.json").read_text())["starts"]
     assert [line["job"] for line in starts] == [f"{submission.folder.name}/0"]
@@ -134,20 +135,21 @@ def test_a_local_job_outlives_its_terminal_and_keeps_others_out(
         (["--slurm.minutes", "3"], "unknown key 'slurm.minutes'; did you mean"),
         (["--optim.lrr", "3"], "unknown key 'optim.lrr'"),
         (["--site", "nowhere"], "nowhere: no such site file"),
+        (["--output.folder", "a;b"], "a;b"),
         (["--resume", "nowhere"], "--resume nowhere: no such folder"),
         (["--data.shards", "nowhere"], "nowhere: not a packed corpus"),
     ],
 )
 def test_wrong_input(
     flags: list[str], message: str, text_shards: Path, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    out = ["--output.folder", str(tmp_path / "out")]
+    monkeypatch.chdir(tmp_path)
     command = ["submit", "demo/bert_full", "--cluster", "local", "--data.shards", str(text_shards)]
-    assert main([*command, *out, *flags]) == 2
+    assert main([*command, *flags]) == 2
     errors = capsys.readouterr().err
     assert message in errors
-    assert errors.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert errors.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_slurm_that_is_not_there(

@@ -119,6 +119,7 @@ def test_a_job_runs_the_submitted_code_and_has_secrets_in_its_environment_only(
         assert newest is not None
         submission, member = newest
         assert cluster.state(submission.job) == "PENDING"
+        assert {path.stat().st_mode & 0o777 for path in (run, submission.folder)} == {0o700}
         # Whoever would run the checkout now, fails.
         for package in PACKAGES:
             (checkout / package / "__init__.py").write_text("raise SystemExit('edited')\n")
@@ -128,7 +129,8 @@ def test_a_job_runs_the_submitted_code_and_has_secrets_in_its_environment_only(
         shown += cluster.run("squeue", "-o", "%all")
     deadline = time.monotonic() + PATIENCE
     while not submission.attempts(member):
-        assert time.monotonic() < deadline, cluster.job(submission.job)
+        late = time.monotonic() > deadline or cluster.state(submission.job) == "FAILED"
+        assert not late, cluster.job(submission.job)
         time.sleep(0.1)
     for environment, command in environments(submission.attempts(member)[0], 2).values():
         for name, value in SECRETS.items():
@@ -228,4 +230,5 @@ def test_a_refused_job_leaves_nothing(
     )
     assert reason in done.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "runs" / "bert_full" / "run").exists()
     assert cluster.run("squeue", "-h") == ""

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +75,13 @@ def restart_controller(training: Submitted) -> None:
 
 
 def near_its_end(training: Submitted) -> None:
-    """The job is told two minutes (--slurm.notice) before its time is up."""
+    """The job is told two minutes (--slurm.notice) before its time is up. It has not finished before:
+    the ranks are stopped until SLURM, which looks once a minute, sends SIGCONT with its signal."""
+    for rank in (0, 1):
+        training.rank(rank).suspend()
     training.cluster.run("scontrol", "update", f"JobId={training.job}", "TimeLimit=2")
+    training.until(lambda: training.cluster.state(training.job) == "PENDING")
+    training.cluster.run("scontrol", "update", f"JobId={training.job}", "TimeLimit=60")
 
 
 def test_two_nodes_are_as_two_local_ranks(
@@ -104,15 +109,33 @@ CHAINS: dict[str, list[Callable[[Submitted], None]]] = {
 def test_disturbed_runs_come_out_the_same(
     name: str, cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    randomness = random.Random(name)
-    training = submit(cluster, undisturbed.shards, tmp_path, EPOCHS)
-    for number, disturb in enumerate(CHAINS[name]):
+    run_chain(CHAINS[name], cluster, undisturbed, tmp_path)
+
+
+def test_disturbed_under_cgroups(
+    cgroup_cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Where SLURM finds a job's processes by cgroup, not by their parents."""
+    chain = [preempt, kill_step_daemon, kill_rank(0)]
+    run_chain(chain, cgroup_cluster, undisturbed, tmp_path)
+
+
+def run_chain(
+    chain: Sequence[Callable[[Submitted], None]],
+    cluster: Cluster,
+    undisturbed: Undisturbed,
+    folder: Path,
+) -> None:
+    """Disturb a training again and again; its result must not show it."""
+    randomness = random.Random(len(chain))
+    training = submit(cluster, undisturbed.shards, folder, EPOCHS)
+    for number, disturb in enumerate(chain):
         training.until_new_steps(randomness.randint(1, DISTANCE))
         disturb(training)
         training.until_requeued(number + 2)
     training.finish()
     check_result(training, undisturbed)
-    assert len(training.attempts()) == len(CHAINS[name]) + 1
+    assert len(training.attempts()) == len(chain) + 1
     starts = json.loads((training.run / "run.json").read_text())["starts"]
     assert len(starts) == len(training.attempts())
 
