@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from configs.errors import InputError
-from launch import corpus_commands, job_commands, pack_commands, run_commands, sweep_commands
+from launch.commands import corpus, jobs, pack, run, sweep
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,19 +18,19 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    pack_commands.add_commands(commands)
-    corpus_commands.add_commands(commands)
-    run_commands.add_commands(commands)
-    job_commands.add_commands(commands)
-    sweep_commands.add_commands(commands)
+    pack.add_commands(commands)
+    corpus.add_commands(commands)
+    run.add_commands(commands)
+    jobs.add_commands(commands)
+    sweep.add_commands(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     parser = build_parser()
-    recipes, arguments = run_commands.split_recipes(list(arguments or sys.argv[1:]))
-    slurm, arguments = pack_commands.split_slurm(arguments)
+    recipes, arguments = run.split_recipes(list(arguments or sys.argv[1:]))
+    slurm, arguments = pack.split_slurm(arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("train", "submit", "sweep"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -2,7 +2,7 @@
 
     python -m tests.documentation
 
-writes the fields of ``configs/schema.py`` into ``docs/recipes.md`` and those of ``configs/cluster.py``
+writes the fields of ``configs/schema.py`` into ``docs/recipes.md`` and those of ``configs/slurm.py``
 into ``docs/slurm.md``; a test tells when that is due.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs import cluster, schema
+from configs import schema, slurm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -83,7 +83,7 @@ def prose(page: Path) -> str:
 
 def cluster_table() -> str:
     """Markdown: what can be asked of a cluster."""
-    return _table("Settings", "slurm", cluster.SlurmConfig, _docstrings(cluster))
+    return _table("Settings", "slurm", slurm.SlurmConfig, _docstrings(slurm))
 
 
 def recipe_tables() -> str:

@@ -24,8 +24,8 @@ from configs.cluster import load_cluster, split_words
 from configs.load import AnyRecipe, load_recipe, shipped_recipes
 from configs.schema import NliRecipe
 from launch.cli import build_parser, main
+from launch.commands.run import split_recipes
 from launch.local import check
-from launch.run_commands import split_recipes
 from tests.documentation import FIELDS, PAGES, ROOT, Block, blocks, prose, with_fields
 from tests.ranks import RankPool
 from tests.stand_ins import make_stand_ins

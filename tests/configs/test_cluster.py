@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.cluster import (
-    SITE,
-    SlurmConfig,
-    check_slurm,
-    duration,
-    find_site,
-    load_cluster,
-    split_words,
-)
+from configs.check_slurm import check_slurm, duration
+from configs.cluster import SITE, find_site, load_cluster, split_words
 from configs.errors import InputError
 from configs.load import load_recipe
+from configs.slurm import SlurmConfig
 
 WriteSite = Callable[[object], str]
 

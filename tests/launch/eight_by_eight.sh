@@ -32,7 +32,7 @@ export NOTE='it'"'"'s "two words" of $HOME; `all`'
 module load cuda
 ulimit -n 65536
 trap : TERM USR1 USR2 HUP
-SOKHAN_ATTEMPT=$(/venv/bin/python -m launch.attempt begin) || exit
+SOKHAN_ATTEMPT=$(/venv/bin/python -m launch.slurm.attempt begin) || exit
 [ "$SOKHAN_ATTEMPT" ] || exit 0
 export SOKHAN_ATTEMPT
 
@@ -43,4 +43,4 @@ srun --unbuffered --output /scratch/my_project/runs/bert_full/big/slurm/new/%j_%
 
 # teardown
 code=$?
-/venv/bin/python -m launch.attempt end $code
+/venv/bin/python -m launch.slurm.attempt end $code

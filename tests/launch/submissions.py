@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from launch.submission import (
+from launch.slurm.submission import (
     Attempt,
     Member,
     Submission,

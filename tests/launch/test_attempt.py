@@ -8,9 +8,9 @@ import pytest
 
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, STATUS, STOPPED, TRAINED, WRONG_INPUT, State, report
-from launch.attempt import FRUITLESS, Verdict, begin, close, end, fruitless, judge, main
-from launch.batch import ATTEMPT, SUBMISSION
-from launch.submission import Attempt, Member, Submission, write_json
+from launch.slurm.attempt import FRUITLESS, Verdict, begin, close, end, fruitless, judge, main
+from launch.slurm.batch import ATTEMPT, SUBMISSION
+from launch.slurm.submission import Attempt, Member, Submission, write_json
 from tests.launch.submissions import ended, saved, started, submitted
 
 JOB = "41"

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.cluster import SlurmConfig
-from launch.batch import script, training_parameters
+from configs.slurm import SlurmConfig
 from launch.cli import main
+from launch.slurm.batch import script, training_parameters
 
 Show = Callable[..., str]
 STORED = Path(__file__).with_name("eight_by_eight.sh")

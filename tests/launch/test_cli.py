@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.run_commands import split_recipes
+from launch.commands.run import split_recipes
 
 SOKHAN = [sys.executable, "-m", "launch"]
 

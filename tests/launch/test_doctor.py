@@ -13,7 +13,7 @@ import pytest
 from configs.cluster import load_cluster
 from configs.errors import InputError
 from launch.cli import main
-from launch.cluster_facts import (
+from launch.doctor.cluster_facts import (
     ClusterFacts,
     NodeKind,
     clock,
@@ -22,7 +22,7 @@ from launch.cluster_facts import (
     parse_partitions,
     seconds,
 )
-from launch.site_file import remarks, site_text, write_site
+from launch.doctor.site_file import remarks, site_text, write_site
 
 CONFIG = """Configuration data as of 2026-01-02T10:00:00
 AccountingStorageType   = accounting_storage/none

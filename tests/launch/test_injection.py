@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.cluster import SlurmConfig, check_slurm
+from configs.check_slurm import check_slurm
 from configs.errors import InputError
+from configs.slurm import SlurmConfig
 from launch.cli import main
 
 PAYLOADS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.pack_commands import split_slurm
+from launch.commands.pack import split_slurm
 from tests.data_shards.clips import write_tones
 from tests.data_shards.test_pack_parts import same
 

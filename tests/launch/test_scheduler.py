@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from launch.scheduler import JobState, cancel, is_job_id, job_states, members_of, requeue, show_job
-from launch.slurm_commands import SchedulerDown, SchedulerError, fields, last_words
+from launch.slurm.ask import SchedulerDown, SchedulerError, fields, last_words
+from launch.slurm.scheduler import (
+    JobState,
+    cancel,
+    is_job_id,
+    job_states,
+    members_of,
+    requeue,
+    show_job,
+)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.submission import Attempt, newest_submission
+from launch.slurm.submission import Attempt, newest_submission
 from tests.launch.launched import PATIENCE, until
 from tests.launch.test_local import arguments, start
 

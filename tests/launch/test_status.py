@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.job_targets import Training, find_trainings
-from launch.scheduler import JobState
-from launch.submission import Submission, write_json
-from launch.sweep_folder import note_outcome
-from launch.training_state import State, judge
+from launch.slurm.scheduler import JobState
+from launch.slurm.submission import Submission, write_json
+from launch.status.state import State, judge
+from launch.status.targets import Training, find_trainings
+from launch.sweeps.folder import note_outcome
 from tests.launch.submissions import ended, said, saved, started, submitted
 
 WAITS = JobState("PENDING", "Priority")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
-from launch.code import PACKAGES, keep_code
-from launch.submission import (
+from launch.slurm.code import PACKAGES, keep_code
+from launch.slurm.submission import (
     FOLDER,
     Member,
     Submission,
@@ -145,7 +145,10 @@ def test_commit_and_changes(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
 
     def kept(name: str) -> dict[str, object]:
-        code = "import sys, pathlib; from launch.code import keep_code; keep_code(pathlib.Path(sys.argv[1]))"
+        code = (
+            "import sys, pathlib; from launch.slurm.code import keep_code; "
+            "keep_code(pathlib.Path(sys.argv[1]))"
+        )
         (tmp_path / name).mkdir()
         command = [sys.executable, "-B", "-c", code, str(tmp_path / name)]
         subprocess.run(command, cwd=checkout, check=True, timeout=120)

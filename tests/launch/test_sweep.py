@@ -16,8 +16,7 @@ from configs.beginning import Beginning
 from configs.errors import InputError
 from configs.grid import GridMember, load_grid, members
 from launch.cli import main
-from launch.sweep import for_report, left_to_do, look
-from launch.sweep_folder import (
+from launch.sweeps.folder import (
     OUTCOMES,
     SWEEP,
     note_outcome,
@@ -26,7 +25,8 @@ from launch.sweep_folder import (
     recorded,
     write_sweep,
 )
-from launch.sweep_local import _stops_noted
+from launch.sweeps.local import _stops_noted
+from launch.sweeps.sweep import for_report, left_to_do, look
 from tests.launch.launched import launched
 
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "loss")

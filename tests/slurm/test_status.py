@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from configs.cluster import load_cluster
-from launch.scheduler import cancel, job_states, requeue, show_job
-from launch.slurm_commands import SchedulerDown, SchedulerError
+from launch.slurm.ask import SchedulerDown, SchedulerError
+from launch.slurm.scheduler import cancel, job_states, requeue, show_job
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import need
 from tests.slurm.trainings import Submitted, sokhan, submit

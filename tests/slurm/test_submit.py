@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.code import PACKAGES
-from launch.submission import Attempt, newest_submission
+from launch.slurm.code import PACKAGES
+from launch.slurm.submission import Attempt, newest_submission
 from tests.launch.test_local import arguments
 from tests.launch.test_slurm import on_a_terminal_that_closes
 from tests.launch.test_submission import ROOT, git

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from configs.grid import GridMember, load_grid, members
-from launch.submission import Attempt, newest_submission
+from launch.slurm.submission import Attempt, newest_submission
 from tests.slurm.cluster import Cluster
 from tests.slurm.trainings import PATIENCE, sokhan
 

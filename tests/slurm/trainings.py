@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from launch.submission import Attempt, Member, Submission, newest_submission
+from launch.slurm.submission import Attempt, Member, Submission, newest_submission
 from tests.slurm.cluster import Cluster
 
 PATIENCE = 240.0

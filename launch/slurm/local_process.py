@@ -1,0 +1,41 @@
+"""The process of a job that runs on this machine without a scheduler, told from a later one of its
+number by what it was started for."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from launch.slurm.submission import Submission
+
+
+def process_of(submission: Submission, start: Mapping[str, Any]) -> psutil.Process | None:
+    """The living process that started the ranks or, before that, the one that is about to. None: there
+    is none on this machine. ``start``: what the newest attempt's start.json says, if there is one."""
+    if not runs_here(submission):
+        return None
+    for pid in (start.get("pid"), submission.job):
+        with contextlib.suppress(psutil.Error, TypeError, ValueError):
+            process = psutil.Process(int(pid or ""))
+            if str(submission.folder) in process.cmdline():  # a dead one has none
+                return process
+    return None
+
+
+def runs_here(submission: Submission) -> bool:
+    """Whether a job without a scheduler would be a process of this machine."""
+    return submission.facts.get("host", platform.node()) == platform.node()
+
+
+def ask_to_stop(process: psutil.Process) -> bool:
+    """Have it save and leave; False: it has left already."""
+    try:
+        process.send_signal(signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return False
+    return True

@@ -1,0 +1,227 @@
+"""Recipes -> jobs, through submitit: on SLURM, or as processes of this machine where there is none."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from configs.access import make_run_folder, writing_run
+from configs.beginning import Beginning
+from configs.cluster import Site
+from configs.errors import InputError
+from configs.load import AnyRecipe, left_to_train, load_recipe, run_folder, to_yaml
+from launch.local import check
+from launch.slurm.attempt import now
+from launch.slurm.batch import rank_python, script, training_parameters
+from launch.slurm.code import keep_code
+from launch.slurm.rank_task import LocalTask, RankTask
+from launch.slurm.sbatch import send_jobs, try_script
+from launch.slurm.submission import (
+    FOLDER,
+    Cluster,
+    Member,
+    Submission,
+    check_path,
+    new_folder,
+    write_members,
+    write_submission,
+)
+from launch.slurm.waiting import refuse_if_live, wait_for
+
+Where = Literal["auto", "slurm", "local", "debug"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A recipe that is to be submitted, and what becomes of what its run directory holds."""
+
+    recipe: AnyRecipe
+    beginning: Beginning
+
+
+def plan(
+    names: Sequence[str], overrides: Sequence[str], site: Site, beginning: Beginning
+) -> list[Training]:
+    """The recipes that are left to train, checked as far as they can be without torch."""
+    given = [load_recipe(name, [*site.recipe, *overrides]) for name in names]
+    recipes = left_to_train(given, beginning.overwrite)
+    for recipe in given:
+        if recipe not in recipes:
+            print(f"{recipe.recipe}: finished already, {run_folder(recipe)}", flush=True)
+    for recipe in recipes:
+        check(recipe, site.slurm.ranks, 0, beginning)
+    return [Training(recipe, beginning) for recipe in recipes]
+
+
+def submit(
+    trainings: Sequence[Training], site: Site, where: Where, *, command: str, wait: bool
+) -> int:
+    """Submit one training, or several as an array; returns the exit code. Prints the job, where the
+    runs lie and what to do next."""
+    cluster = choose(where, site)
+    runs = [run_folder(training.recipe) for training in trainings]
+    for run, training in zip(runs, trainings, strict=True):
+        refuse_if_live(run)
+        prefetch(training.recipe)
+    folder, name = _folder(trainings), trainings[0].recipe.recipe
+    submission = submit_members(trainings, site, cluster, folder=folder, name=name, command=command)
+    print(f"job {submission.job} ({cluster})")
+    for run in runs:
+        print(f"run directory: {run}")
+    print(f"sokhan status {folder}\nsokhan logs -f {runs[0]}\nsokhan cancel {folder}", flush=True)
+    return wait_for(submission) if wait else 0
+
+
+def show(trainings: Sequence[Training], site: Site) -> int:
+    """Print the batch script that `submit` would send, and, where there is a SLURM, what it says of
+    it. Writes nothing."""
+    path = _folder(trainings).absolute() / FOLDER / "new"
+    parameters = training_parameters(site.slurm, path, trainings[0].recipe.recipe)
+    text = script(parameters, path, rank_python(site.slurm), len(trainings))
+    print(text, flush=True)
+    print(try_script(text), file=sys.stderr)
+    return 0
+
+
+def _folder(trainings: Sequence[Training]) -> Path:
+    """What holds the submission: the run, or a folder of its own for several."""
+    first = trainings[0].recipe
+    if len(trainings) == 1:
+        return run_folder(first)
+    return Path(first.output.folder) / "sweeps" / f"{first.recipe}-and-{len(trainings) - 1}-more"
+
+
+def submit_members(
+    trainings: Sequence[Training], site: Site, cluster: Cluster, *, folder: Path, name: str,
+    command: str, at_most: int = 0,
+) -> Submission:  # fmt: skip
+    """Send trainings to the scheduler, as one array if there are several, at most ``at_most`` of them
+    at once (0: all). ``folder`` is the run's or the sweep's.
+
+    Everything that the jobs need is written before; if the scheduler refuses, it is removed.
+    """
+    group = trainings[0].recipe.output.group
+    check_path(folder.absolute())
+    make_run_folder(folder, group)
+    with writing_run(folder, group):
+        path = new_folder(folder)
+        try:
+            members = _write(path, trainings, site, command)
+            job = _send(path, members, site, cluster, name, at_most)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            _remove_empty(path.parent, folder)
+            raise
+    for training in trainings:
+        make_run_folder(run_folder(training.recipe), training.recipe.output.group)
+    facts = {
+        "job": job,
+        "cluster": cluster,
+        "host": platform.node(),
+        "time": now(),
+        "array": len(members) > 1,
+    }
+    with writing_run(folder, group):
+        submission = write_submission(Submission(path), facts)
+    if cluster == "debug":
+        LocalTask(str(path), 0)()
+    return submission
+
+
+def prefetch(recipe: AnyRecipe) -> None:
+    """Fetch a hub model now: the nodes may have no network. Raises InputError where it cannot be had."""
+    if recipe.model.pretrained is not None:
+        from trainers.models.source import resolve_model
+
+        resolve_model(recipe.model.pretrained, recipe.model.revision)
+
+
+def choose(where: Where, site: Site) -> Cluster:
+    """Which kind of cluster `auto` means here. Raises InputError where it cannot be had."""
+    there = shutil.which("sbatch") is not None and shutil.which("srun") is not None
+    if where == "slurm" and not there:
+        raise InputError(
+            "--cluster slurm: there is no sbatch on this machine; submit on a login node"
+        )
+    cluster: Cluster = ("slurm" if there else "local") if where == "auto" else where
+    if cluster != "slurm" and site.slurm.nodes > 1:
+        raise InputError(
+            f"--slurm.nodes is {site.slurm.nodes}, but without SLURM there is this machine only"
+        )
+    return cluster
+
+
+def _write(path: Path, trainings: Sequence[Training], site: Site, command: str) -> list[Member]:
+    keep_code(path)
+    (path / "recipes").mkdir()
+    members = []
+    for number, training in enumerate(trainings):
+        file = path / "recipes" / f"{number}.yaml"
+        file.write_text(to_yaml(training.recipe), encoding="utf-8")
+        flags = tuple(training.beginning.flags())
+        run = run_folder(training.recipe).absolute()
+        members.append(Member(number, file, run, site.slurm.ranks, flags))
+    settings = {
+        "command": command,
+        "failures": site.slurm.failures,
+        "gpus": site.slurm.gpus_per_task > 0,
+    }
+    write_members(path, members, settings)
+    return members
+
+
+def _send(
+    path: Path, members: Sequence[Member], site: Site, cluster: Cluster, name: str, at_most: int
+) -> str:
+    """The scheduler's number of the job."""
+    if cluster != "slurm" and len(members) > 1:
+        raise InputError("without SLURM, train several recipes with `sokhan train`")
+    if cluster == "debug":
+        return str(os.getpid())
+    if cluster == "local":
+        return _start_here(path)
+    parameters = training_parameters(site.slurm, path, name)
+    if at_most:
+        parameters["array_parallelism"] = at_most
+    tasks = [RankTask(str(path), member.number) for member in members]
+    return send_jobs(path, tasks, site.slurm, parameters)[0].partition("_")[0]
+
+
+def _start_here(path: Path) -> str:
+    import submitit
+    from submitit.core.utils import environment_variables
+
+    executor = submitit.LocalExecutor(path)
+    # The time limit is the cluster's; here nobody else waits for the machine.
+    executor.update_parameters(timeout_min=525_600)
+    code = {"PYTHONPATH": str(path / "code"), "PYTHONSAFEPATH": "1"}
+    with _terminal_ignored(), environment_variables(**code):
+        return str(executor.submit(LocalTask(str(path), 0)).job_id)
+
+
+@contextmanager
+def _terminal_ignored() -> Iterator[None]:
+    """Processes started inside outlive the terminal and its Ctrl-C, as jobs of a cluster do."""
+    numbers = (signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _remove_empty(*folders: Path) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

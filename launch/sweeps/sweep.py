@@ -1,0 +1,150 @@
+"""A sweep: the trainings of a grid, how each of them stands, and which are left to train."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from configs.beginning import Beginning
+from configs.errors import InputError
+from configs.grid import Grid, GridMember, members, shipped_grids, sweep_folder
+from configs.load import SUMMARY
+from launch.local import check
+from launch.slurm.submission import newest_submission
+from launch.status.status import Status, statuses
+from launch.status.targets import Training
+from launch.sweeps.folder import SweepMember, is_sweep, open_sweep, read_outcomes, short_name
+
+IN_HAND = ("waiting", "saved", "running")
+"""States of trainings that somebody sees to."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid with its trainings."""
+
+    grid: Grid
+    trainings: tuple[GridMember, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return sweep_folder(self.grid, self.trainings)
+
+
+def plan_sweep(grid: Grid, site: Sequence[str], overrides: Sequence[str]) -> Sweep:
+    """The trainings of a grid; ``site`` and ``overrides`` are recipe fields for all of them."""
+    return Sweep(grid, members(grid, site, overrides))
+
+
+def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], str]:
+    """How the trainings stand, and why the scheduler was not heard; empty: it was, or need not be."""
+    targets = []
+    for member in trainings:
+        run = member.run.absolute()
+        newest = newest_submission(run)
+        targets.append(Training(run, *newest) if newest else Training(run))
+    found, note = statuses(targets)
+    outcomes = read_outcomes(folder)
+    seen = []
+    for member, status in zip(trainings, found, strict=True):
+        outcome = outcomes.get(short_name(member.run))
+        if status.state == "finished" and _signature(member.run) != member.signature:
+            detail = "holds a finished run with other settings; --overwrite replaces it"
+            status = replace(status, state="failed", detail=detail)
+        elif outcome and status.state not in (*IN_HAND, "finished"):
+            last = outcome.words.strip().rpartition("\n")[2]
+            status = replace(status, state="failed", detail=last)
+        seen.append(status)
+    return seen, note
+
+
+def left_to_do(
+    trainings: Sequence[GridMember], found: Sequence[Status], beginning: Beginning
+) -> list[GridMember]:
+    """Those that have neither finished nor are seen to; with ``--overwrite`` the finished ones too."""
+    done = IN_HAND if beginning.overwrite else (*IN_HAND, "finished")
+    return [
+        member for member, status in zip(trainings, found, strict=True) if status.state not in done
+    ]
+
+
+def check_all(trainings: Sequence[GridMember], ranks: int, gpus: int, beginning: Beginning) -> None:
+    """Raise InputError, naming the training, for what one would stumble over in its first second."""
+    for member in trainings:
+        try:
+            check(member.recipe, ranks, gpus, beginning)
+        except InputError as error:
+            raise InputError(f"{member.label}: {error}") from None
+
+
+def describe(name: str, trainings: Sequence[SweepMember], found: Sequence[Status]) -> str:
+    """A line of counts, then one for each training, with a second one for what there is to say."""
+    counts = Counter(status.state for status in found)
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    lines = [f"sweep {name}: {trainings_text(len(found))}: {told}"]
+    widths = [max(len(s.state) for s in found), max(len(m.label) for m in trainings)]
+    for member, status in zip(trainings, found, strict=True):
+        job = f" (job {status.job})" if status.job and status.state in IN_HAND else ""
+        lines.append(f"  {status.state:{widths[0]}}  {member.label:{widths[1]}}  {member.run}{job}")
+        if status.detail and status.state not in ("finished", "new"):
+            lines.append(f"  {'':{widths[0]}}  {status.detail}")
+    return "\n".join(lines)
+
+
+def trainings_text(count: int) -> str:
+    """A number of trainings in words."""
+    return f"{count} training{'s' if count != 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a report is to be about."""
+
+    runs: list[Path]
+    left_out: list[str]
+    """One line for each training that has not finished."""
+    folder: Path | None
+    """Where the report goes if nothing else is said: a sweep's folder, if one is all that is named."""
+
+
+def for_report(paths: Sequence[Path]) -> Wanted:
+    """Run directories, folders of sweeps and grids -> what to report. Raises InputError for a sweep
+    without a finished training."""
+    runs: list[Path] = []
+    left_out: list[str] = []
+    folder = None
+    for path in paths:
+        if not is_sweep(path) and not path.is_file() and str(path) not in shipped_grids():
+            runs.append(path)
+            continue
+        folder, trainings = open_sweep(path)
+        found, _ = look(trainings, folder)
+        done = [m.run for m, s in zip(trainings, found, strict=True) if s.state == "finished"]
+        others = [
+            _unfinished(m, s)
+            for m, s in zip(trainings, found, strict=True)
+            if s.state != "finished"
+        ]
+        if not done:
+            raise InputError(f"{path}: none of {len(found)} trainings has finished; {others[0]}")
+        runs += done
+        left_out += others
+    return Wanted(runs, left_out, folder if len(paths) == 1 else None)
+
+
+def _unfinished(member: SweepMember, status: Status) -> str:
+    why = f": {status.detail}" if status.detail else ""
+    return f"{member.label} ({member.run}) is {status.state}{why}"
+
+
+def _signature(run: Path) -> str:
+    """The signature in a run directory's config.yaml."""
+    assert (run / SUMMARY).is_file()
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        first = (run / "config.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        return first.removeprefix("# signature: ").strip()
+    return ""
