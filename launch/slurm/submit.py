@@ -68,9 +68,8 @@ def submit(
     runs lie and what to do next."""
     cluster = choose(where, site)
     runs = [run_folder(training.recipe) for training in trainings]
-    for run, training in zip(runs, trainings, strict=True):
+    for run in runs:
         refuse_if_live(run)
-        prefetch(training.recipe)
     folder, name = _folder(trainings), trainings[0].recipe.recipe
     submission = submit_members(trainings, site, cluster, folder=folder, name=name, command=command)
     print(f"job {submission.job} ({cluster})")
@@ -110,6 +109,7 @@ def submit_members(
     """
     group = trainings[0].recipe.output.group
     check_path(folder.absolute())
+    prefetch([training.recipe for training in trainings])
     make_run_folder(folder, group)
     with writing_run(folder, group):
         path = new_folder(folder)
@@ -136,12 +136,13 @@ def submit_members(
     return submission
 
 
-def prefetch(recipe: AnyRecipe) -> None:
-    """Fetch a hub model now: the nodes may have no network. Raises InputError where it cannot be had."""
-    if recipe.model.pretrained is not None:
-        from trainers.models.source import resolve_model
+def prefetch(recipes: Sequence[AnyRecipe]) -> None:
+    """Fetch hub models now: the nodes may have no network. Raises InputError if one cannot be had."""
+    for name, revision in {(recipe.model.pretrained, recipe.model.revision) for recipe in recipes}:
+        if name is not None:
+            from trainers.models.source import resolve_model
 
-        resolve_model(recipe.model.pretrained, recipe.model.revision)
+            resolve_model(name, revision)
 
 
 def choose(where: Where, site: Site) -> Cluster:

@@ -177,3 +177,19 @@ def test_nothing_of_a_submission_imports_torch(text_shards: Path, tmp_path: Path
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_cannot_be_fetched_is_told_before_anything_is_sent(
+    text_shards: Path, tmp_path: Path
+) -> None:
+    """The nodes may have no network, so the hub is asked here."""
+    command = [sys.executable, "-m", "launch", "submit", "demo/bert_full", "--cluster", "local"]
+    command += [*arguments(text_shards, tmp_path), "--model.pretrained", "nobody/nothing"]
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        command, env={**os.environ, **nowhere}, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 2
+    assert "nobody/nothing is not on this machine and the hub cannot be reached" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("bert_full/*"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.documentation import ROOT, blocks
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import need
+from tests.slurm.needs import need
 
 PAGE = ROOT / "docs" / "slurm.md"
 PATIENCE = 600.0

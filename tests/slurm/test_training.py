@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.reference import results, untidy
 from tests.slurm.cluster import Cluster
+from tests.slurm.needs import need
 from tests.slurm.trainings import Submitted, sokhan, submit, train_locally
 
 EPOCHS = 10
@@ -40,6 +41,26 @@ def check_result(training: Submitted, undisturbed: Undisturbed) -> None:
     """All bits, one W&B run, nothing left over."""
     assert results(training.run) == undisturbed.results
     assert untidy(training.run, 2) == []
+
+
+def run_chain(
+    chain: Sequence[Callable[[Submitted], None]],
+    cluster: Cluster,
+    undisturbed: Undisturbed,
+    folder: Path,
+) -> None:
+    """Disturb a training again and again; its result must not show it."""
+    randomness = random.Random(len(chain))
+    training = submit(cluster, undisturbed.shards, folder, EPOCHS)
+    for number, disturb in enumerate(chain):
+        training.until_new_steps(randomness.randint(1, DISTANCE))
+        disturb(training)
+        training.until_requeued(number + 2)
+    training.finish()
+    check_result(training, undisturbed)
+    assert len(training.attempts()) == len(chain) + 1
+    starts = json.loads((training.run / "run.json").read_text())["starts"]
+    assert len(starts) == len(training.attempts())
 
 
 def preempt(training: Submitted) -> None:
@@ -120,24 +141,32 @@ def test_disturbed_under_cgroups(
     run_chain(chain, cgroup_cluster, undisturbed, tmp_path)
 
 
-def run_chain(
-    chain: Sequence[Callable[[Submitted], None]],
-    cluster: Cluster,
-    undisturbed: Undisturbed,
-    folder: Path,
+def test_the_daemon_of_the_batch_script_is_killed(
+    cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Disturb a training again and again; its result must not show it."""
-    randomness = random.Random(len(chain))
-    training = submit(cluster, undisturbed.shards, folder, EPOCHS)
-    for number, disturb in enumerate(chain):
-        training.until_new_steps(randomness.randint(1, DISTANCE))
-        disturb(training)
-        training.until_requeued(number + 2)
+    """Nobody tells SLURM that the job has ended; its last line gives the nodes back."""
+    training = submit(cluster, undisturbed.shards, tmp_path, EPOCHS)
+    training.until_new_steps(2)
+    psutil.Process(cluster.step_managers(training.job)["n1 batch"]).kill()
     training.finish()
     check_result(training, undisturbed)
-    assert len(training.attempts()) == len(chain) + 1
-    starts = json.loads((training.run / "run.json").read_text())["starts"]
-    assert len(starts) == len(training.attempts())
+    training.until(lambda: cluster.state(training.job) in ("CANCELLED", "COMPLETED", ""))
+
+
+def test_a_node_is_lost(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    need()
+    with Cluster(settings=["SlurmdTimeout=10"]) as cluster:
+        training = submit(cluster, undisturbed.shards, tmp_path, EPOCHS)
+        training.until_new_steps(2)
+        for rank in (0, 1):  # or it would have finished before SLURM misses the node
+            training.rank(rank).suspend()
+        cluster.kill_node("n2")
+        training.rank(1).kill()
+        training.until(lambda: cluster.state(training.job) == "PENDING")
+        cluster.start_node("n2")
+        training.until_requeued(2)
+        training.finish()
+        check_result(training, undisturbed)
 
 
 def test_a_cancelled_run_saves_and_stays_cancelled(
