@@ -59,12 +59,12 @@ class Attempt:
 
     @cached_property
     def start(self) -> dict[str, Any]:
-        """time, job, checkpoint, port, nodes, flags, pid; empty if it was never written."""
+        """time, job, nodes, pid, checkpoint, logs, port, flags; empty if it was never written."""
         return _read(self.folder / "start.json")
 
     @property
     def end(self) -> dict[str, Any]:
-        """time, outcome, words, code; empty as long as it runs, or if its batch shell was killed."""
+        """time, outcome, cause, code, words; empty as long as it runs, or if its batch shell was killed."""
         return _read(self.folder / "end.json")
 
     def statuses(self, ranks: int) -> Mapping[int, RankStatus]:
@@ -86,7 +86,7 @@ class Submission:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """job, cluster, time, array; empty until the scheduler has taken it."""
+        """job, cluster, host, time, array; empty until the scheduler has taken it."""
         return _read(self.folder / _SUBMISSION)
 
     @property
