@@ -1,6 +1,6 @@
 """Begin and end one start of a member, in the batch script:
 
-    python -m launch.slurm.attempt begin | end CODE
+    python -m launch.slurm.attempt begin | end CODE PARENT
 
 ``begin`` makes the attempt's folder and prints it. ``end`` reads the last words of the ranks, decides
 whether the job is to come back, has it requeued, and prints the error of the rank that failed. SLURM
@@ -15,45 +15,31 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 from configs.access import writing_run
 from configs.load import SUMMARY
-from configs.rank_status import FAILED, STOPPED, TRAINED, RankStatus
-from launch.last_words import errors
+from configs.rank_status import FAILED, TRAINED
 from launch.slurm.batch import ATTEMPT, SUBMISSION
+from launch.slurm.log_parts import log_sizes
 from launch.slurm.rendezvous import free_port
 from launch.slurm.scheduler import SchedulerDown, SchedulerError, cancel, job_states, requeue
 from launch.slurm.submission import (
     Attempt,
     Member,
-    Outcome,
     Submission,
     earlier_starts,
     newest_checkpoint,
     write_json,
 )
-from launch.status.log_parts import log_sizes
+from launch.slurm.verdict import FRUITLESS, Verdict, fruitless, judge
 
-FRUITLESS = 3
-"""So many starts in a row that save nothing new, and the job is not started again."""
+_PAUSE = 5.0
 _PATIENCE = 600.0
 """Seconds that a controller which does not answer is asked again to requeue: it may be restarting."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a start has ended."""
-
-    outcome: Outcome
-    code: int
-    words: str = ""
-    again: bool = False
-    """Whether the member is to be started again."""
 
 
 def begin(submission: Submission, member: Member) -> Attempt:
@@ -69,7 +55,7 @@ def begin(submission: Submission, member: Member) -> Attempt:
     )
     write_json(folder / "start.json", {
         "time": now(),
-        "job": _job_id(),
+        "job": _job_id(submission),
         "nodes": os.environ.get("SLURM_JOB_NODELIST"),
         "pid": os.getpid(),
         "checkpoint": checkpoint,
@@ -90,60 +76,43 @@ def begin(submission: Submission, member: Member) -> Attempt:
     return attempt
 
 
-def fruitless(attempts: Sequence[Attempt], checkpoint: str | None) -> bool:
-    """Whether the last starts have left the run where they found it."""
-    found = [attempt.start.get("checkpoint") for attempt in attempts[-FRUITLESS:]]
-    return len(found) == FRUITLESS and set(found) == {checkpoint}
+def end(submission: Submission, member: Member, attempt: Attempt, code: int, parent: int) -> int:
+    """Close a start of a job, have it requeued if that is right, and return the exit code.
 
-
-def judge(submission: Submission, member: Member, attempt: Attempt, code: int) -> Verdict:
-    """How the ranks have ended, from their words."""
-    words = attempt.statuses(member.ranks)
-    failed = [word for word in words.values() if word.state == "failed"]
-    if failed:
-        return Verdict("failed", failed[0].code, "\n".join(errors(failed)))
-    if (member.run / SUMMARY).is_file() and "finished" in {word.state for word in words.values()}:
-        return Verdict("finished", TRAINED)
-    if any(word.state == "saved" for word in words.values()):
-        return Verdict("saved", STOPPED, again=True)
-    hung = [word for word in words.values() if word.state == "hung_peer"]
-    lines = errors(hung) or _silent(words, member.ranks, code)
-    failures = sum(earlier.end.get("cause") == "failure" for earlier in submission.attempts(member))
-    allowed = int(submission.settings["failures"])
-    if failures >= allowed:
-        lines.append(f"error: not started again after {failures} failures (--slurm.failures)")
-    return Verdict("killed", FAILED, "\n".join(lines), again=failures < allowed)
-
-
-def end(submission: Submission, member: Member, attempt: Attempt, code: int) -> int:
-    """Close a start of a job, have it requeued if that is right, and return the exit code."""
+    ``code`` is srun's, ``parent`` the process that has started the batch script.
+    """
     verdict = judge(submission, member, attempt, code)
-    job = _job_id()
+    job = _job_id(submission)
     assert job is not None
     if verdict.again and fruitless(submission.attempts(member), newest_checkpoint(member.run)):
-        words = (
-            f"{verdict.words}\nerror: {FRUITLESS} starts have saved nothing new; not started again"
-        )
-        verdict = Verdict("no progress", FAILED, words.strip())
-    if verdict.again and _is_ours_to_requeue(job):
-        close(attempt, Verdict("requeued", verdict.code, verdict.words), verdict.outcome)
-        if _requeue(job):
-            return verdict.code
+        words = f"{verdict.words}\nerror: {FRUITLESS} starts have saved nothing new"
+        verdict = Verdict("no progress", FAILED, f"{words}; not started again".strip())
+    if not verdict.again:
+        close(attempt, verdict, failure=verdict.outcome == "killed")
+        if psutil.Process(os.getppid()).ppid() != parent:
+            # Its slurmstepd was killed, and nobody else tells SLURM that the job has ended.
+            with contextlib.suppress(SchedulerError):
+                cancel(job)
+        return verdict.code
+    deadline = time.monotonic() + _PATIENCE
+    if not _is_ours_to_requeue(job, deadline):
+        close(attempt, verdict)
+        return verdict.code
+    requeued = Verdict("requeued", verdict.code, verdict.words)
+    close(attempt, requeued, failure=verdict.outcome == "killed")
+    if not _requeue(job, deadline):
+        close(attempt, verdict, told=True)
         print(f"error: job {job} could not be requeued; `sokhan submit` goes on", file=sys.stderr)
-    close(attempt, verdict, verdict.outcome)
-    if not verdict.again and _shell_is_orphan():
-        # Whoever should tell SLURM that the job has ended was killed: it would hold its nodes on.
-        with contextlib.suppress(SchedulerError):
-            cancel(job)
     return verdict.code
 
 
-def close(attempt: Attempt, verdict: Verdict, cause: str = "", told: bool = False) -> None:
-    """Write down how a start ended, and print what went wrong unless it has been told."""
+def close(attempt: Attempt, verdict: Verdict, *, failure: bool = False, told: bool = False) -> None:
+    """Write down how a start ended, and print what went wrong unless it has been told. ``failure``:
+    whether it counts for --slurm.failures."""
     write_json(attempt.folder / "end.json", {
         "time": now(),
         "outcome": verdict.outcome,
-        "cause": "failure" if cause == "killed" else "",
+        "cause": "failure" if failure else "",
         "code": verdict.code,
         "words": verdict.words,
     })  # fmt: skip
@@ -156,54 +125,45 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def _silent(words: Mapping[int, RankStatus], ranks: int, code: int) -> list[str]:
-    quiet = [rank for rank in range(ranks) if rank not in words or words[rank].state == "started"]
-    names = ", ".join(map(str, quiet[:8])) + (" ..." if len(quiet) > 8 else "")
-    if quiet:
-        return [
-            f"error: rank {names} ended without a word, perhaps killed or out of memory (srun {code})"
-        ]
-    return [f"error: ranks lost their connections to each other (srun {code})"]
-
-
-def _job_id() -> str | None:
+def _job_id(submission: Submission) -> str | None:
     """As `scontrol requeue` must be told: the number of an array's last member is the array's, too."""
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if len(submission.members) > 1:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")
 
 
-def _is_ours_to_requeue(job: str) -> bool:
+def _is_ours_to_requeue(job: str, deadline: float) -> bool:
     """Whether the job runs on without its ranks, or is ended for its time. What is ended otherwise
-    was preempted, which SLURM requeues itself, or cancelled."""
-    try:
-        known = job_states([job]).get(job)
-    except SchedulerDown:
-        return True  # nobody is there who could have ended it
-    return known is not None and (known.state == "RUNNING" or known.reason == "TimeLimit")
+    was preempted, which SLURM requeues itself, or cancelled, which a requeue would undo."""
+    while True:
+        try:
+            known = job_states([job]).get(job)
+            return known is not None and (known.state == "RUNNING" or known.reason == "TimeLimit")
+        except SchedulerDown as error:
+            if not _has_time(error, deadline):
+                return False
 
 
-def _shell_is_orphan() -> bool:
-    """Whether the batch script's slurmstepd is gone."""
-    shell = psutil.Process(os.getppid())
-    parent = shell.parent()
-    return parent is None or "slurmstepd" not in parent.name()
-
-
-def _requeue(job: str) -> bool:
-    deadline = time.monotonic() + _PATIENCE
+def _requeue(job: str, deadline: float) -> bool:
     while True:
         try:
             requeue(job)
             return True
         except SchedulerDown as error:
-            if time.monotonic() > deadline:
-                print(f"error: {error}", file=sys.stderr)
+            if not _has_time(error, deadline):
                 return False
-            time.sleep(5)
         except SchedulerError as error:
             print(f"error: {error}", file=sys.stderr)
             return False
+
+
+def _has_time(error: SchedulerDown, deadline: float) -> bool:
+    """Wait a moment for a controller that does not answer; False: it has been enough."""
+    if time.monotonic() > deadline:
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    time.sleep(_PAUSE)
+    return True
 
 
 def main(words: Sequence[str]) -> int:
@@ -214,14 +174,16 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run(submission: Submission, words: Sequence[str]) -> int:
-    member = submission.members[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
+    array = len(submission.members) > 1
+    member = submission.members[int(os.environ["SLURM_ARRAY_TASK_ID"]) if array else 0]
     if words[0] == "begin":
         attempt = begin(submission, member)
         if attempt.end:
             return int(attempt.end["code"])
         print(attempt.folder)
         return TRAINED
-    return end(submission, member, Attempt(Path(os.environ[ATTEMPT])), int(words[1]))
+    attempt = Attempt(Path(os.environ[ATTEMPT]))
+    return end(submission, member, attempt, int(words[1]), int(words[2]))
 
 
 if __name__ == "__main__":

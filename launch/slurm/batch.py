@@ -38,7 +38,7 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
         f'[ "${ATTEMPT}" ] || exit 0',  # it has finished already
         f"export {ATTEMPT}",
     ]
-    parameters["teardown"] = ["code=$?", f"{attempt} end $code"]
+    parameters["teardown"] = ["code=$?", f"{attempt} end $code $PPID"]
     parameters["additional_parameters"]["requeue"] = True
     return parameters
 
@@ -46,7 +46,7 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
 def job_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict[str, Any]:
     """Parameters of submitit's SlurmExecutor for any job that runs the code in ``submission``."""
     check_path(submission)
-    more: dict[str, Any] = _gpus(slurm)
+    more: dict[str, Any] = {"export": "ALL", **_gpus(slurm)}
     if slurm.reservation:
         more["reservation"] = slurm.reservation
     said = {
@@ -94,24 +94,26 @@ def script(parameters: dict[str, Any], submission: Path, python: str, members: i
 
 
 def _setup(slurm: SlurmConfig, submission: Path) -> list[str]:
-    exports = {
-        SUBMISSION: str(submission),
-        # The job runs what was submitted, whatever the checkout has become; safe path, or Python
-        # would look into the current folder first.
-        "PYTHONPATH": str(submission / "code"),
-        "PYTHONSAFEPATH": "1",
-        **slurm.environment,
-    }
+    # The job runs what was submitted, whatever the checkout has become: its packages come first, after
+    # whatever the site's lines do, and Python does not look into the current folder before.
+    code = shlex.quote(str(submission / "code"))
+    # What a `module load` has put there is of no use inside a container.
+    rest = "${PYTHONPATH:+:$PYTHONPATH}" if slurm.container_runtime == "none" else ""
     return [
-        *(f"export {key}={shlex.quote(value)}" for key, value in exports.items()),
+        *(f"export {key}={shlex.quote(value)}" for key, value in slurm.environment.items()),
         *slurm.setup,
+        f"export PYTHONPATH={code}{rest}",
+        "export PYTHONSAFEPATH=1",
+        f"export {SUBMISSION}={shlex.quote(str(submission))}",
     ]
 
 
 def _srun(slurm: SlurmConfig) -> list[str]:
-    # srun takes cpus-per-task from the batch job no longer (SLURM 22.05).
+    # srun takes cpus-per-task from the batch job no longer (SLURM 22.05), and a site's SBATCH_EXPORT or
+    # SLURM_EXPORT_ENV may keep the environment from the ranks.
     # Ranks leave together. Without --wait srun would wait for ever for one whose slurmstepd is dead.
     words = [f"--cpus-per-task={slurm.cpus_per_task}", "--kill-on-bad-exit=1", f"--wait={_LEAVING}"]
+    words.append("--export=ALL")
     if slurm.cpu_bind:
         words.append(f"--cpu-bind={slurm.cpu_bind}")
     if slurm.container_runtime == "pyxis":

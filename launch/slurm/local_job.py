@@ -14,9 +14,10 @@ from configs.errors import InputError
 from configs.rank_status import STOPPED, TRAINED, WRONG_INPUT
 from launch.last_words import errors
 from launch.local import train
-from launch.slurm.attempt import Verdict, begin, close
+from launch.slurm.attempt import begin, close
 from launch.slurm.rank_task import JOB
 from launch.slurm.submission import Attempt, Member, Submission
+from launch.slurm.verdict import Verdict
 
 
 def main(folder: Path, number: int) -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
 from configs.slurm import SlurmConfig
 from launch.slurm.batch import rank_python
+
+_OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_TIME_FORMAT")
+_OF_A_RANK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def send_jobs(
@@ -29,7 +33,10 @@ def send_jobs(
     executor = submitit.SlurmExecutor(folder, python=rank_python(slurm))
     executor.update_parameters(**parameters)
     try:
-        with redirect_stderr(io.StringIO()):  # what sbatch says is told below, in one line
+        with (
+            _outside_of_jobs(),
+            redirect_stderr(io.StringIO()),
+        ):  # what sbatch says is told below, in one line
             return [str(job.job_id) for job in executor.submit_array(list(tasks))]
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
@@ -41,5 +48,20 @@ def try_script(text: str) -> str:
     """What sbatch says of a script without taking it: when and where it would run, or why not."""
     if shutil.which("sbatch") is None:
         return "not tested: there is no sbatch on this machine"
-    done = subprocess.run(["sbatch", "--test-only"], input=text, capture_output=True, text=True)
+    with _outside_of_jobs():
+        done = subprocess.run(["sbatch", "--test-only"], input=text, capture_output=True, text=True)
     return "; ".join((done.stderr or done.stdout).strip().splitlines())
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Jobs inherit the environment; but not, where one is submitted from inside another (a notebook,
+    `salloc`), what SLURM and launchers say of that one."""
+    before = dict(os.environ)
+    for name in before:
+        if (name.startswith("SLURM_") and name not in _OF_THE_CLUSTER) or name in _OF_A_RANK:
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(before)

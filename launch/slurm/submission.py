@@ -185,7 +185,8 @@ def earlier_starts(run: Path) -> list[dict[str, Any]]:
 
 def newest_checkpoint(run: Path) -> str | None:
     """How far a run has been saved: the name of the newest checkpoint, by step."""
-    tags = [path.name for path in (run / "checkpoints").glob("step-*")]
+    names = [path.name for path in (run / "checkpoints").glob("step-*")]
+    tags = [name for name in names if re.fullmatch(r"step-\d{1,12}(-evaluated)?", name, re.ASCII)]
     return max(tags, key=lambda tag: (int(tag.split("-")[1]), tag), default=None)
 
 

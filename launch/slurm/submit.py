@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
@@ -19,11 +21,13 @@ from configs.cluster import Site
 from configs.errors import InputError
 from configs.load import AnyRecipe, left_to_train, load_recipe, run_folder, to_yaml
 from launch.local import check
+from launch.slurm.ask import SchedulerError
 from launch.slurm.attempt import now
 from launch.slurm.batch import rank_python, script, training_parameters
 from launch.slurm.code import keep_code
 from launch.slurm.rank_task import LocalTask, RankTask
 from launch.slurm.sbatch import send_jobs, try_script
+from launch.slurm.scheduler import cancel
 from launch.slurm.submission import (
     FOLDER,
     Cluster,
@@ -67,6 +71,8 @@ def submit(
     """Submit one training, or several as an array; returns the exit code. Prints the job, where the
     runs lie and what to do next."""
     cluster = choose(where, site)
+    if cluster != "slurm" and len(trainings) > 1:
+        raise InputError("without SLURM, train several recipes with `sokhan train`")
     runs = [run_folder(training.recipe) for training in trainings]
     for run in runs:
         refuse_if_live(run)
@@ -75,7 +81,8 @@ def submit(
     print(f"job {submission.job} ({cluster})")
     for run in runs:
         print(f"run directory: {run}")
-    print(f"sokhan status {folder}\nsokhan logs -f {runs[0]}\nsokhan cancel {folder}", flush=True)
+    for words in (["status", folder], ["logs", "-f", runs[0]], ["cancel", folder]):
+        print(shlex.join(["sokhan", *map(str, words)]), flush=True)
     return wait_for(submission) if wait else 0
 
 
@@ -111,29 +118,38 @@ def submit_members(
     check_path(folder.absolute())
     prefetch([training.recipe for training in trainings])
     make_run_folder(folder, group)
-    with writing_run(folder, group):
-        path = new_folder(folder)
-        try:
+    runs = [run_folder(training.recipe) for training in trainings]
+    path, job = None, ""
+    try:
+        for run, training in zip(runs, trainings, strict=True):
+            make_run_folder(run, training.recipe.output.group)
+        with writing_run(folder, group):
+            path = new_folder(folder)
             members = _write(path, trainings, site, command)
             job = _send(path, members, site, cluster, name, at_most)
-        except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
-            _remove_empty(path.parent, folder)
-            raise
-    for training in trainings:
-        make_run_folder(run_folder(training.recipe), training.recipe.output.group)
-    facts = {
-        "job": job,
-        "cluster": cluster,
-        "host": platform.node(),
-        "time": now(),
-        "array": len(members) > 1,
-    }
-    with writing_run(folder, group):
-        submission = write_submission(Submission(path), facts)
+            facts = {"job": job, "cluster": cluster, "time": now(), "array": len(members) > 1,
+                     "host": platform.node()}  # fmt: skip
+            submission = write_submission(Submission(path), facts)
+    except BaseException:
+        _take_back(path, job if cluster == "slurm" else "", [*runs, folder])
+        raise
     if cluster == "debug":
         LocalTask(str(path), 0)()
     return submission
+
+
+def _take_back(path: Path | None, job: str, folders: Sequence[Path]) -> None:
+    """Nothing half-submitted stays."""
+    if job:
+        with contextlib.suppress(SchedulerError):
+            cancel(job)
+    if path is not None:
+        shutil.rmtree(path, ignore_errors=True)
+    for folder in folders:
+        with contextlib.suppress(OSError):  # unless it holds what was there before
+            (folder / FOLDER).rmdir()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def prefetch(recipes: Sequence[AnyRecipe]) -> None:
@@ -183,15 +199,12 @@ def _send(
     path: Path, members: Sequence[Member], site: Site, cluster: Cluster, name: str, at_most: int
 ) -> str:
     """The scheduler's number of the job."""
-    if cluster != "slurm" and len(members) > 1:
-        raise InputError("without SLURM, train several recipes with `sokhan train`")
     if cluster == "debug":
         return str(os.getpid())
     if cluster == "local":
         return _start_here(path)
     parameters = training_parameters(site.slurm, path, name)
-    if at_most:
-        parameters["array_parallelism"] = at_most
+    parameters["array_parallelism"] = at_most or len(members)
     tasks = [RankTask(str(path), member.number) for member in members]
     return send_jobs(path, tasks, site.slurm, parameters)[0].partition("_")[0]
 
@@ -203,7 +216,8 @@ def _start_here(path: Path) -> str:
     executor = submitit.LocalExecutor(path)
     # The time limit is the cluster's; here nobody else waits for the machine.
     executor.update_parameters(timeout_min=525_600)
-    code = {"PYTHONPATH": str(path / "code"), "PYTHONSAFEPATH": "1"}
+    packages = os.pathsep.join(filter(None, [str(path / "code"), os.environ.get("PYTHONPATH")]))
+    code = {"PYTHONPATH": packages, "PYTHONSAFEPATH": "1"}
     with _terminal_ignored(), environment_variables(**code):
         return str(executor.submit(LocalTask(str(path), 0)).job_id)
 
@@ -218,11 +232,3 @@ def _terminal_ignored() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _remove_empty(*folders: Path) -> None:
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return

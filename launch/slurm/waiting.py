@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
 from configs.rank_status import FAILED, STOPPED, TRAINED
+from launch.last_words import last_line
 from launch.slurm.local_process import process_of
 from launch.slurm.scheduler import SchedulerDown, job_states
 from launch.slurm.submission import Member, Submission, newest_submission
 
-_LOOK = 2.0
-_SETTLE = 10.0
-"""Seconds between a job's end in the queue and the belief that its last line has not run."""
+SETTLE = 10.0
+"""Seconds after a job's end in the queue in which its last file may still be on its way over the
+network."""
+_SOON, _LATE = 2.0, 30.0
+"""Seconds from one look to the next, at first and at last: a controller serves many users."""
 
 
-def is_live(submission: Submission, member: Member) -> bool:
-    """Whether a member waits, runs or comes back by itself. Raises SchedulerDown if SLURM, which must
-    know, does not answer."""
+def live_members(submission: Submission, members: Sequence[Member]) -> list[Member]:
+    """Those members that wait, run or come back by themselves. Raises SchedulerDown if SLURM, which
+    must know, does not answer."""
     if submission.cluster == "slurm":
-        state = job_states([submission.job_of(member)]).get(submission.job_of(member))
-        return state is not None and not state.over
-    attempts = submission.attempts(member)
-    return process_of(submission, attempts[-1].start if attempts else {}) is not None
+        states = job_states([submission.job_of(member) for member in members])
+        alive = {job for job, state in states.items() if not state.over}
+        return [member for member in members if submission.job_of(member) in alive]
+    return [member for member in members if process_of(submission, _start(submission, member))]
 
 
 def refuse_if_live(run: Path) -> None:
@@ -36,7 +40,7 @@ def refuse_if_live(run: Path) -> None:
     submission, member = newest
     job = submission.job_of(member)
     try:
-        live = is_live(submission, member)
+        live = live_members(submission, [member])
     except SchedulerDown as error:
         raise InputError(f"{run}: job {job} may still train there: {error}") from None
     if live:
@@ -49,39 +53,74 @@ def refuse_if_live(run: Path) -> None:
 def wait_for(submission: Submission) -> int:
     """Return when all members have ended; 0 if all have trained, 75 if one was stopped after a save,
     else 1. Ctrl-C ends the waiting only."""
-    codes = [_wait(submission, member) for member in submission.members]
-    if FAILED in codes or any(code not in (TRAINED, STOPPED) for code in codes):
+    try:
+        codes = [_tell(submission, member, end) for member, end in _ended(submission)]
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"waiting only; job {submission.job} goes on") from None
+    if any(code not in (TRAINED, STOPPED) for code in codes):
         return FAILED
     return STOPPED if STOPPED in codes else TRAINED
 
 
-def _wait(submission: Submission, member: Member) -> int:
-    gone_since: float | None = None
-    end: dict[str, Any] = {}
-    while gone_since is None or time.monotonic() < gone_since + _SETTLE:
-        attempts = submission.attempts(member)
-        end = attempts[-1].end if attempts else {}
+def looks() -> Iterator[None]:
+    """Sleep between looks at jobs: the longer they take, the less a late answer matters."""
+    began = time.monotonic()
+    while True:
+        yield
+        time.sleep(pause_after(time.monotonic() - began))
+
+
+def pause_after(waited: float) -> float:
+    """Seconds to the next look after so many seconds of waiting."""
+    return min(max(_SOON, waited / 20), _LATE)
+
+
+def _ended(submission: Submission) -> Iterator[tuple[Member, dict[str, Any]]]:
+    """All members, as they end, each with what its last start says of that; empty: nothing."""
+    left = list(submission.members)
+    gone_since: dict[int, float] = {}
+    for _ in looks():
+        ends = {member.number: _end(submission, member) for member in left}
         # What was stopped or killed may come back by the scheduler's will.
-        if end.get("outcome") in ("finished", "failed", "no progress"):
-            break
+        final = ("finished", "failed", "no progress")
+        over = [member for member in left if ends[member.number].get("outcome") in final]
+        left = [member for member in left if member not in over]
         try:
-            live = is_live(submission, member)
+            live = live_members(submission, left)
         except SchedulerDown:
-            live = True  # it will be back
-        gone_since = None if live else gone_since or time.monotonic()
-        time.sleep(_LOOK)
-    if not end:
-        return _tell(submission, member, FAILED, "it has ended without a word")
-    return _tell(submission, member, int(end["code"]), str(end["words"]))
+            live = left  # it will be back
+        now = time.monotonic()
+        gone_since = {
+            member.number: gone_since.get(member.number, now)
+            for member in left
+            if member not in live
+        }
+        over += [m for m in left if now >= gone_since.get(m.number, now) + SETTLE]
+        left = [member for member in left if member not in over]
+        yield from ((member, ends[member.number]) for member in over)
+        if not left:
+            return
 
 
-def _tell(submission: Submission, member: Member, code: int, words: str) -> int:
+def _start(submission: Submission, member: Member) -> dict[str, Any]:
+    attempts = submission.attempts(member)
+    return attempts[-1].start if attempts else {}
+
+
+def _end(submission: Submission, member: Member) -> dict[str, Any]:
+    attempts = submission.attempts(member)
+    return attempts[-1].end if attempts else {}
+
+
+def _tell(submission: Submission, member: Member, end: dict[str, Any]) -> int:
+    """Say how a member has ended; returns its exit code."""
     job = submission.job_of(member)
+    code = int(end.get("code", FAILED))
     if code == TRAINED:
         print(f"job {job} is done: {member.run}", flush=True)
     elif code == STOPPED:
         print(f"job {job} was stopped after saving: {member.run}", file=sys.stderr, flush=True)
     else:
-        last = words.strip().rpartition("\n")[2].removeprefix("error: ")
-        print(f"error: job {job} failed: {last}; see `sokhan logs {member.run}`", file=sys.stderr)
+        why = last_line(end.get("words")).removeprefix("error: ") or "it has ended without a word"
+        print(f"error: job {job} failed: {why}; see `sokhan logs {member.run}`", file=sys.stderr)
     return code

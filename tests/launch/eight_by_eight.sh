@@ -7,6 +7,7 @@
 #SBATCH --error=/scratch/my_project/runs/bert_full/big/slurm/new/%j_0_log.err
 #SBATCH --exclude='n[3-4]'
 #SBATCH --exclusive
+#SBATCH --export=ALL
 #SBATCH --gpus-per-node=a100:8
 #SBATCH --job-name=bert_full
 #SBATCH --mail-type=FAIL,REQUEUE
@@ -24,13 +25,13 @@
 #SBATCH --time=2160
 
 # setup
-export SOKHAN_SUBMISSION=/scratch/my_project/runs/bert_full/big/slurm/new
-export PYTHONPATH=/scratch/my_project/runs/bert_full/big/slurm/new/code
-export PYTHONSAFEPATH=1
 export NCCL_SOCKET_IFNAME=ib0
 export NOTE='it'"'"'s "two words" of $HOME; `all`'
 module load cuda
 ulimit -n 65536
+export PYTHONPATH=/scratch/my_project/runs/bert_full/big/slurm/new/code${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONSAFEPATH=1
+export SOKHAN_SUBMISSION=/scratch/my_project/runs/bert_full/big/slurm/new
 trap : TERM USR1 USR2 HUP
 SOKHAN_ATTEMPT=$(/venv/bin/python -m launch.slurm.attempt begin) || exit
 [ "$SOKHAN_ATTEMPT" ] || exit 0
@@ -38,9 +39,9 @@ export SOKHAN_ATTEMPT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /scratch/my_project/runs/bert_full/big/slurm/new/%j_%t_log.out --error /scratch/my_project/runs/bert_full/big/slurm/new/%j_%t_log.err --cpus-per-task=12 --kill-on-bad-exit=1 --wait=30 --cpu-bind=cores /venv/bin/python -u -m submitit.core._submit /scratch/my_project/runs/bert_full/big/slurm/new
+srun --unbuffered --output /scratch/my_project/runs/bert_full/big/slurm/new/%j_%t_log.out --error /scratch/my_project/runs/bert_full/big/slurm/new/%j_%t_log.err --cpus-per-task=12 --kill-on-bad-exit=1 --wait=30 --export=ALL --cpu-bind=cores /venv/bin/python -u -m submitit.core._submit /scratch/my_project/runs/bert_full/big/slurm/new
 
 
 # teardown
 code=$?
-/venv/bin/python -m launch.slurm.attempt end $code
+/venv/bin/python -m launch.slurm.attempt end $code $PPID

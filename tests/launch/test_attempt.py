@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, STATUS, STOPPED, TRAINED, WRONG_INPUT, State, report
-from launch.slurm.attempt import FRUITLESS, Verdict, begin, close, end, fruitless, judge, main
+from launch.slurm.attempt import begin, close, end, main
 from launch.slurm.batch import ATTEMPT, SUBMISSION
 from launch.slurm.submission import Attempt, Member, Submission, write_json
+from launch.slurm.verdict import FRUITLESS, Verdict, fruitless, judge
 from tests.launch.submissions import ended, saved, started, submitted
 
 JOB = "41"
+PARENT = psutil.Process(os.getppid()).ppid()
+"""As if this process' parent were the batch script's shell."""
 
 
 class Job:
@@ -157,11 +162,11 @@ def test_so_often_and_no_more(job: Job) -> None:
     outcomes = []
     for number in range(4):
         saved(job.run, 10 * number)
-        close(started(job.submission), judge_of(job, "saved"), "saved")
+        close(started(job.submission), judge_of(job, "saved"))
         attempt = started(job.submission)
         verdict = judge(job.submission, job.member, attempt, 137)
         outcomes.append(verdict.again)
-        close(attempt, verdict, verdict.outcome)
+        close(attempt, verdict, failure=True)
     assert outcomes == [True, True, True, False]
     assert verdict.words.endswith("error: not started again after 3 failures (--slurm.failures)")
 
@@ -237,7 +242,7 @@ def test_a_saved_start_of_a_running_job_is_requeued(job: Job, scheduler: Path) -
     (scheduler / "state").write_text("RUNNING None")
     attempt = job.begin()
     job.words(attempt, "saved", "saved")
-    assert end(job.submission, job.member, attempt, STOPPED) == STOPPED
+    assert end(job.submission, job.member, attempt, STOPPED, PARENT) == STOPPED
     assert (scheduler / "requeued").read_text() == f"requeue {JOB}\n"
     assert attempt.end["outcome"] == "requeued" and attempt.end["cause"] == ""
 
@@ -247,7 +252,7 @@ def test_what_the_scheduler_has_ended_is_left_to_it(state: str, job: Job, schedu
     (scheduler / "state").write_text(state)
     attempt = job.begin()
     job.words(attempt, "saved", "saved")
-    assert end(job.submission, job.member, attempt, STOPPED) == STOPPED
+    assert end(job.submission, job.member, attempt, STOPPED, PARENT) == STOPPED
     assert not (scheduler / "requeued").exists() and attempt.end["outcome"] == "saved"
 
 
@@ -255,7 +260,7 @@ def test_a_job_whose_time_is_up_is_requeued(job: Job, scheduler: Path) -> None:
     (scheduler / "state").write_text("COMPLETING TimeLimit")
     attempt = job.begin()
     job.words(attempt, "saved", "saved")
-    assert end(job.submission, job.member, attempt, STOPPED) == STOPPED
+    assert end(job.submission, job.member, attempt, STOPPED, PARENT) == STOPPED
     assert (scheduler / "requeued").exists() and attempt.end["outcome"] == "requeued"
 
 
@@ -265,28 +270,55 @@ def test_a_failed_start_is_not_requeued_and_its_error_is_the_last_line(
     (scheduler / "state").write_text("RUNNING None")
     attempt = job.begin()
     job.words(attempt, "failed", text="Traceback\nValueError: no", code=1)
-    assert end(job.submission, job.member, attempt, 1) == FAILED
+    assert end(job.submission, job.member, attempt, 1, PARENT) == FAILED
     assert not (scheduler / "requeued").exists() and attempt.end["outcome"] == "failed"
     assert capsys.readouterr().err.rstrip().endswith("failed: ValueError: no")
 
 
 def test_a_job_that_nobody_would_end_ends_itself(job: Job, scheduler: Path) -> None:
-    """This process has no slurmstepd above it, as a batch script whose slurmstepd was killed."""
+    """The batch script's slurmstepd was killed: its shell has another parent than it began with."""
     (scheduler / "state").write_text("RUNNING None")
+    before = PARENT + 1
     attempt = job.begin()
     job.words(attempt, "saved", "saved")
-    end(job.submission, job.member, attempt, STOPPED)
+    end(job.submission, job.member, attempt, STOPPED, before)
     assert not (scheduler / "cancelled").exists()  # it comes back, which ends this start
     attempt = job.begin()
     job.words(attempt, "failed", code=1)
-    end(job.submission, job.member, attempt, 1)
+    end(job.submission, job.member, attempt, 1, PARENT)
+    assert not (scheduler / "cancelled").exists()
+    end(job.submission, job.member, attempt, 1, before)
     assert (scheduler / "cancelled").read_text() == f"{JOB}\n"
+
+
+def test_a_cancelled_job_is_not_revived_when_the_controller_is_slow(
+    job: Job, scheduler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scontrol requeue` would succeed."""
+    answer = (scheduler / "squeue").read_text()
+    once = f"[[ -e {scheduler}/asked ]] || {{ : >{scheduler}/asked; echo 'Socket timed out' >&2; exit 1; }}\n"
+    (scheduler / "squeue").write_text(answer.replace("echo", f"{once}echo", 1))
+    (scheduler / "state").write_text("COMPLETING None")
+    monkeypatch.setattr("launch.slurm.attempt._PAUSE", 0.01)
+    attempt = job.begin()
+    job.words(attempt, "saved", "saved")
+    assert end(job.submission, job.member, attempt, STOPPED, PARENT) == STOPPED
+    assert (scheduler / "asked").exists() and not (scheduler / "requeued").exists()
+    assert attempt.end["outcome"] == "saved"
+
+
+def test_a_killed_start_that_slurm_requeues_is_no_failure(job: Job, scheduler: Path) -> None:
+    """Preempted before the ranks were up."""
+    (scheduler / "state").write_text("COMPLETING None")
+    attempt = job.begin()
+    assert end(job.submission, job.member, attempt, 143, PARENT) == FAILED
+    assert attempt.end["outcome"] == "killed" and attempt.end["cause"] == ""
 
 
 def test_a_killed_start_counts_as_a_failure(job: Job, scheduler: Path) -> None:
     (scheduler / "state").write_text("RUNNING None")
     attempt = job.begin()
-    assert end(job.submission, job.member, attempt, 137) == FAILED
+    assert end(job.submission, job.member, attempt, 137, PARENT) == FAILED
     assert (scheduler / "requeued").exists()
     assert attempt.end["outcome"] == "requeued" and attempt.end["cause"] == "failure"
 
@@ -297,7 +329,7 @@ def test_the_third_fruitless_start_is_the_last(job: Job, scheduler: Path) -> Non
     ended(started(job.submission), "requeued")
     attempt = job.begin()
     job.words(attempt, "saved", "saved")
-    assert end(job.submission, job.member, attempt, STOPPED) == FAILED
+    assert end(job.submission, job.member, attempt, STOPPED, PARENT) == FAILED
     assert not (scheduler / "requeued").exists()
     assert attempt.end["outcome"] == "no progress"
     assert "3 starts have saved nothing new; not started again" in attempt.end["words"]
@@ -310,7 +342,7 @@ def test_a_refused_requeue_is_told(
     (scheduler / "code").write_text("1")
     attempt = job.begin()
     job.words(attempt, "saved", "saved")
-    assert end(job.submission, job.member, attempt, STOPPED) == STOPPED
+    assert end(job.submission, job.member, attempt, STOPPED, PARENT) == STOPPED
     assert attempt.end["outcome"] == "saved"
     assert f"job {JOB} could not be requeued; `sokhan submit` goes on" in capsys.readouterr().err
 
@@ -325,7 +357,7 @@ def test_as_the_batch_script_calls_it(
     assert Path(folder) == job.submission.folder / "attempts" / "0-0"
     monkeypatch.setenv(ATTEMPT, folder)
     job.words(Attempt(Path(folder)), "saved", "saved")
-    assert main(["end", "75"]) == STOPPED
+    assert main(["end", "75", str(PARENT)]) == STOPPED
     for _ in range(2):
         assert main(["begin"]) == 0
     capsys.readouterr()
@@ -345,7 +377,9 @@ def test_a_member_of_an_array_finds_its_own_place(
     sweep: Submission = submitted(tmp_path / "sweep", runs)
     saved(runs[1], 7)
     monkeypatch.setenv(SUBMISSION, str(sweep.folder))
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "41")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
     assert main(["begin"]) == 0
     attempt = Attempt(Path(capsys.readouterr().out.strip()))
     assert attempt.folder.name == "1-0" and attempt.start["checkpoint"] == "step-7"
+    assert attempt.start["job"] == "41_1"  # the last member's own number is the array's

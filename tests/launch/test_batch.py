@@ -76,6 +76,8 @@ APPTAINER = ["--slurm.container_runtime", "apptainer", "--slurm.container", "/im
              "--slurm.container_options", '["--nv", "--bind=/my data"]',
              "--slurm.container_python", "/opt/venv/bin/python"]  # fmt: skip
 RUN = "/venv/bin/python -u -m submitit"
+CODE = f"export PYTHONPATH={FOLDER}/bert_full/big/slurm/new/code"
+MODULES = CODE + "${PYTHONPATH:+:$PYTHONPATH}"
 VARIANTS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "gres": (["--slurm.gpu_request", "gres"], [BY_NODE], ["#SBATCH --gres=gpu:a100:8"]),
     "gpus by task": (
@@ -94,13 +96,13 @@ VARIANTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         ["#SBATCH --signal=USR2@0", "#SBATCH --time=2"],
     ),
     "pyxis": (
-        PYXIS, [f"SRUN --cpu-bind=cores {RUN}"],
-        ["SRUN --cpu-bind=cores '--container-image=registry.example.org#sokhan:1' "
+        PYXIS, [MODULES, f"SRUN --cpu-bind=cores {RUN}"],
+        [CODE, "SRUN --cpu-bind=cores '--container-image=registry.example.org#sokhan:1' "
          "--container-mounts=/scratch:/scratch '--container-name=a b' python3 -u -m submitit"],
     ),
     "apptainer": (
-        APPTAINER, [f"SRUN --cpu-bind=cores {RUN}"],
-        ["SRUN --cpu-bind=cores apptainer exec --nv '--bind=/my data' /images/sokhan.sif "
+        APPTAINER, [MODULES, f"SRUN --cpu-bind=cores {RUN}"],
+        [CODE, "SRUN --cpu-bind=cores apptainer exec --nv '--bind=/my data' /images/sokhan.sif "
          "/opt/venv/bin/python -u -m submitit"],
     ),
 }  # fmt: skip

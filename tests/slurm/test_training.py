@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -16,7 +16,7 @@ import pytest
 from tests.faults.reference import results, untidy
 from tests.slurm.cluster import Cluster
 from tests.slurm.needs import need
-from tests.slurm.trainings import Submitted, sokhan, submit, train_locally
+from tests.slurm.trainings import RECIPE, Submitted, sokhan, submit, train_locally
 
 EPOCHS = 10
 DISTANCE = 12
@@ -151,6 +151,51 @@ def test_the_daemon_of_the_batch_script_is_killed(
     training.finish()
     check_result(training, undisturbed)
     training.until(lambda: cluster.state(training.job) in ("CANCELLED", "COMPLETED", ""))
+
+
+def test_a_job_that_was_not_told_of_its_end_comes_back(
+    cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Its time is up, and it has KillWait to save."""
+    training = submit(cluster, undisturbed.shards, tmp_path, EPOCHS, "--slurm.notice", "0s")
+    training.until_new_steps(2)
+    for rank in (0, 1):  # SLURM sends SIGCONT with its signal
+        training.rank(rank).suspend()
+    cluster.run("scontrol", "update", f"JobId={training.job}", "TimeLimit=1")
+    training.until(lambda: cluster.state(training.job) == "PENDING")
+    cluster.run("scontrol", "update", f"JobId={training.job}", "TimeLimit=60")
+    training.until_requeued(2)
+    training.finish()
+    check_result(training, undisturbed)
+    assert training.attempts()[0].end["outcome"] == "requeued"
+
+
+def test_the_last_member_of_an_array_comes_back_alone(
+    cluster: Cluster, text_shards: Path, tmp_path: Path
+) -> None:
+    """Its own number is also the array's."""
+    names = ["bert_full", "bert_freeze"]
+    settings = ["--data.shards", str(text_shards), "--output.folder", str(tmp_path)]
+    settings += ["--output.name", "run", "--loop.epochs", "6", *RECIPE[1:]]
+    size = ["--slurm.gpus_per_task", "0", "--slurm.cpus_per_task", "1"]
+    command = [
+        "submit",
+        *(f"demo/{name}" for name in names),
+        *settings,
+        *size,
+        "--engine.zero",
+        "0",
+    ]
+    done = sokhan(command, SLURM_CONF=str(cluster.conf))
+    assert done.returncode == 0, done.stderr
+    first, last = (Submitted(cluster, "", tmp_path / name / "run") for name in names)
+    first, last = (replace(one, job=one.parts[0].job_of(one.parts[1])) for one in (first, last))
+    first.until(lambda: bool(first.attempts() and last.attempts()))
+    last.rank(0).kill()
+    last.until_requeued(2)
+    first.finish()
+    last.finish()
+    assert len(first.attempts()) == 1 and len(last.attempts()) == 2
 
 
 def test_a_node_is_lost(undisturbed: Undisturbed, tmp_path: Path) -> None:
