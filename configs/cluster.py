@@ -51,6 +51,12 @@ def load_cluster(site: str | None = None, overrides: Sequence[str] = ()) -> Site
     if not isinstance(slurm, dict):
         raise InputError(f"{where}: key 'slurm' is a section of keys, not {slurm!r}")
     check_keys(where, slurm, SlurmConfig)
+    for key in ("time", "notice"):
+        if isinstance(slurm.get(key), int):
+            raise InputError(
+                f"{where}: key 'slurm.{key}' is read as the number {slurm[key]}; write 12h, or "
+                "'12:00:00' in quotes"
+            )
     config = _parse(where, slurm, overrides)
     check_slurm(config)
     return Site(name, config, _recipe_words(where, document.get("recipe") or {}))

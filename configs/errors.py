@@ -1,4 +1,4 @@
-"""The one exception that users see: one line naming the file, row or key and what to do about it."""
+"""The exceptions that users see: one line naming the file, row or key and what to do about it."""
 
 
 class InputError(ValueError):
@@ -7,6 +7,11 @@ class InputError(ValueError):
     def __init__(self, message: object) -> None:
         """What the message quotes may hold line breaks and what terminals obey: they are spelled out."""
         super().__init__("".join(_shown(mark) for mark in str(message)))
+
+
+class MachineFault(RuntimeError):
+    """A fault of a machine or of the scheduler, not of the training or of what the user gave: the same
+    start may well do later. The message is a single line, too."""
 
 
 def _shown(mark: str) -> str:

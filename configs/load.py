@@ -236,6 +236,8 @@ def _check_flags(arguments: Sequence[str], kind: Any) -> None:
     for key in flags:
         if key not in known:
             near = difflib.get_close_matches(key, [*_COMMAND_OPTIONS, *known], 1, 0.7)
+            if key.startswith("slurm.") or key in ("site", "cluster"):
+                raise InputError(f"command line: --{key} is for `sokhan submit` and `sokhan sweep`")
             if near and near[0] in _COMMAND_OPTIONS:
                 raise InputError(f"command line: unknown key {key!r}; did you mean '--{near[0]}'?")
         _check_key("command line", key, known)

@@ -19,13 +19,19 @@ STATUS = "SOKHAN_STATUS"
 LAUNCHED_BY = "SOKHAN_LAUNCHED_BY"
 """Environment variable with the process id of `sokhan train` where DeepSpeed's launcher, which must
 not outlive it, stands between the two."""
+JOB = "SOKHAN_JOB"
+"""Environment variable with the submission and member that a start belongs to: the same for all starts
+of a job, and told from those of other submissions."""
+COMMAND = "SOKHAN_COMMAND"
+"""Environment variable with what the user typed."""
 
 TRAINED, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 75
 """Exit codes of a training; the last (EX_TEMPFAIL): stopped after saving, start again to go on."""
 
 State = Literal["started", "finished", "saved", "failed", "hung_peer", "lost_peer"]
-"""failed: by its own error; hung_peer: another rank, which it names, hangs; lost_peer: another rank is
-gone."""
+"""failed: by its own error; hung_peer: by a fault of machine or scheduler, which it names, so that the
+same start may do later (another rank hangs or has not come, the port is taken, an earlier start of the
+job still holds the run directory); lost_peer: another rank is gone."""
 
 
 @dataclass(frozen=True)

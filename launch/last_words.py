@@ -13,9 +13,14 @@ def errors(failed: Iterable[RankStatus]) -> list[str]:
     return [_words(failed, text) for text in dict.fromkeys(status.text for status in failed)]
 
 
+def last_line(words: str | None) -> str:
+    """The last line of an error that is not blank; empty if there is none."""
+    lines = [line.strip() for line in (words or "").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
 def _words(failed: Sequence[RankStatus], text: str) -> str:
     if text.startswith("error: "):
         return text
     first = next(status for status in failed if status.text == text)
-    last = text.rpartition("\n")[2]
-    return f"{text}\nerror: rank {first.rank} (process {first.pid}) failed: {last}"
+    return f"{text}\nerror: rank {first.rank} (process {first.pid}) failed: {last_line(text)}"

@@ -20,7 +20,7 @@ from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
 from configs.load import AnyRecipe, free_run_folder, left_to_train, load_recipe, run_folder
-from configs.rank_status import FAILED, TRAINED
+from configs.rank_status import COMMAND, FAILED, TRAINED
 from launch.supervise import run_ranks
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
@@ -64,7 +64,7 @@ def train(
     for recipe in recipes:
         check(recipe, ranks, count_gpus(), beginning)
     arguments = ["--config", *names, *beginning.flags(), *overrides]
-    environment = {**os.environ, "SOKHAN_COMMAND": command}
+    environment = {**os.environ, COMMAND: command}
     # Their start messages are about compilers and devices that are not used.
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment.setdefault("DS_ACCELERATOR", "cuda" if count_gpus() else "cpu")

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from configs.beginning import Beginning, add_options, read_options
-from configs.errors import InputError
+from configs.errors import InputError, MachineFault
 from configs.lifetime import end_with_parent
 from configs.load import AnyRecipe, left_to_train, load_recipe, run_folder, to_yaml
 from configs.rank_status import (
@@ -119,9 +119,8 @@ def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
 
 
 def _failure(error: Exception, world: World | None) -> Ending:
-    """What an error says: wrong input, a failed training, or another rank's trouble."""
-    from trainers.beats import RankHangs
-
+    """What an error says: wrong input, a failed training, or the trouble of a machine or of another
+    rank."""
     if isinstance(error, InputError):
         return Ending("failed", WRONG_INPUT, f"error: {error}")
     text = "".join(traceback.format_exception(error)).rstrip()
@@ -134,7 +133,7 @@ def _failure(error: Exception, world: World | None) -> Ending:
             error = hung
         elif world.lost_peer(error):
             return Ending("lost_peer", FAILED, text)
-    if isinstance(error, RankHangs):
+    if isinstance(error, MachineFault):
         return Ending("hung_peer", FAILED, f"error: {error}")
     return Ending("failed", FAILED, text)
 

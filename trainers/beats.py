@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from configs.errors import MachineFault
+
 T = TypeVar("T")
 
 INTERVAL = 1.0
@@ -19,7 +21,7 @@ LOOK = 5.0
 """Seconds in which other waiting ranks say so too, and a living rank's heart beats."""
 
 
-class RankHangs(RuntimeError):
+class RankHangs(MachineFault):
     """Other ranks do not answer; one line that names them."""
 
 

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from configs.access import make_run_folder
-from configs.errors import InputError
+from configs.errors import InputError, MachineFault
 from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
+from configs.rank_status import COMMAND, JOB
 from trainers.disk import writing
 from trainers.wandb_run import new_run_id
 
@@ -30,11 +31,10 @@ LOCK = "lock"
 RUN = "run.json"
 SLURM = "slurm"
 """Submissions of the run: there before it, and never removed by it."""
-JOB = "SOKHAN_JOB"
-"""Environment variable with the job that a start of the run belongs to."""
 
-_REMAINS = 60.0
-"""Seconds that what is left of a killed start of the same SLURM job has to end."""
+_REMAINS = 180.0
+"""Seconds that what is left of a killed start of the same SLURM job has to end. A file server frees the
+locks of a node that is lost when its lease has run out, after 90 s by default."""
 
 
 class RunLock:
@@ -42,19 +42,26 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         """Raises InputError, naming the holder, if another process trains there. One of this SLURM
-        job is what a killed start has left, which has some time to end."""
+        job is what a killed start has left: it has some time to end, then MachineFault is raised."""
         job = os.environ.get("SLURM_JOB_ID")
         own = f" (SLURM job {job})" if job else ""
         self._stream = (folder / LOCK).open("a+", encoding="utf-8")
-        deadline = time.monotonic() + _REMAINS
+        began = time.monotonic()
+        told = False
         while not self._locked(folder):
             self._stream.seek(0)
             holder = self._stream.read().strip() or "another process"
-            if not own or not holder.endswith(own) or time.monotonic() > deadline:
+            if not own or not holder.endswith(own):
                 self._stream.close()
                 raise InputError(
                     f"{folder}: {holder} trains there; wait for it, or choose another --output.name"
                 )
+            if not told:
+                log.warning("%s: %s trains there; waiting up to %g s", folder, holder, _REMAINS)
+                told = True
+            if time.monotonic() > began + _REMAINS:
+                self._stream.close()
+                raise MachineFault(f"{folder}: {holder} has not left it within {_REMAINS:g} s")
             time.sleep(0.2)
         self._stream.truncate(0)
         self._stream.write(f"process {os.getpid()} on {platform.node()}{own}\n")
@@ -88,11 +95,9 @@ def hold_run_folder(recipe: AnyRecipe, overwrite: bool) -> tuple[Path, RunLock]:
     return folder, lock
 
 
-def describe_start(
-    folder: Path, recipe: AnyRecipe, command: str, new_id: bool, start: dict[str, Any]
-) -> None:
-    """Make the files that each start of a run writes anew, and add ``start`` and its job to
-    ``run.json``, with a new W&B id if that is wanted."""
+def describe_start(folder: Path, recipe: AnyRecipe, command: str, new_id: bool) -> None:
+    """Make the files that each start of a run writes anew, and ``run.json``, with a new W&B id if that
+    is wanted."""
     with writing(folder):
         write_text(folder / "config.yaml", f"# signature: {signature(recipe)}\n{to_yaml(recipe)}")
         (folder / "eval").mkdir()
@@ -101,7 +106,15 @@ def describe_start(
         run = read_run(folder)
         if new_id:
             run["wandb_id"] = new_run_id()
-        line = {**start, "job": os.environ.get(JOB)}
+        write_json(folder / RUN, run)
+
+
+def list_start(folder: Path, start: dict[str, Any]) -> None:
+    """Add ``start`` and its job to ``run.json``. Last of all: the later starts of a job whose start is
+    listed go on from what it has left, without the flags that it was given."""
+    run = read_run(folder)
+    line = {**start, "job": os.environ.get(JOB)}
+    with writing(folder):
         write_json(folder / RUN, {**run, "starts": [*run["starts"], line]})
 
 
@@ -210,4 +223,4 @@ def _git_commit() -> str | None:
 
 def command_line() -> str:
     """How this process was started; a launcher passes on what the user typed."""
-    return os.environ.get("SOKHAN_COMMAND") or " ".join(["python -m trainers", *sys.argv[1:]])
+    return os.environ.get(COMMAND) or " ".join(["python -m trainers", *sys.argv[1:]])

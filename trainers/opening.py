@@ -16,7 +16,7 @@ from pathlib import Path
 
 from configs.access import group_id, make_parents
 from configs.beginning import Beginning
-from configs.load import AnyRecipe, run_folder
+from configs.load import AnyRecipe, run_folder, signature
 from trainers.checkpoint import CHECKPOINTS, Checkpoint
 from trainers.data import RunData
 from trainers.disk import writing
@@ -28,6 +28,7 @@ from trainers.folder import (
     command_line,
     describe_start,
     hold_run_folder,
+    list_start,
     read_run,
 )
 from trainers.line_file import METRICS, PERFORMANCE
@@ -54,9 +55,12 @@ class Start:
     state: TrainingState
 
 
-def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginning) -> Start:
+def open_run(
+    recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginning, scratch: Path
+) -> Start:
     """Hold the run directory, find where to go on, and bring the directory into that state. Nothing
-    in it is changed before all is known to fit."""
+    in it is changed before all is known to fit; when all is changed the start is listed in run.json.
+    Killed in between, it leaves a directory in which the same start can be made again."""
     world, held = data.world, list[tuple[Path, RunLock]]()
 
     def hold() -> None:
@@ -68,15 +72,17 @@ def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginn
     found = world.main_first(lambda: find_checkpoints(recipe, beginning) if world.main else [])
     checkpoint = choose(world.gather(found)[0], world, recipe.checkpoint)
 
-    changed: list[str] = []
+    forced, changed = False, list[str]()
 
     def check() -> None:
+        nonlocal forced
         if not world.main:
             return
         if checkpoint:
-            changed.extend(check_same(checkpoint, recipe, data, beginning.force))
+            forced = beginning.force or _was_forced(folder, recipe, checkpoint)
+            changed.extend(check_same(checkpoint, recipe, data, forced))
             check_model(checkpoint, engine.shapes())
-            check_rewind(folder, checkpoint, beginning.force)
+            check_rewind(folder, checkpoint, forced)
         elif not beginning.anew:
             check_never_saved(folder)
 
@@ -91,15 +97,18 @@ def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginn
         clear(folder, keep)
         # What W&B has from a past that is left on purpose would stay in its run.
         branches = beginning.force or beginning.resume not in ("auto", "never")
-        describe_start(folder, recipe, command_line(), branches, {
+        describe_start(folder, recipe, command_line(), branches)
+        if checkpoint:
+            rewind(folder, checkpoint)
+        keep_tokenizer(scratch, folder)
+        list_start(folder, {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "checkpoint": str(checkpoint.folder) if checkpoint else None,
             "ranks": world.size,
             "zero": recipe.engine.zero,
             "changed": changed,
+            "forced": signature(recipe) if forced else None,
         })  # fmt: skip
-        if checkpoint:
-            rewind(folder, checkpoint)
         return str(read_run(folder)["wandb_id"])
 
     world.main_first(check)
@@ -107,6 +116,17 @@ def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginn
     state = TrainingState.from_dict(checkpoint.facts["state"]) if checkpoint else TrainingState()
     attempt = world.gather(secrets.token_hex(4))[0]
     return Start(folder, lock, attempt, wandb_id, checkpoint, state)
+
+
+def _was_forced(folder: Path, recipe: AnyRecipe, checkpoint: Checkpoint) -> bool:
+    """Whether the start before this one was forced to go on from this checkpoint with this recipe, and
+    ended before it could save: a job that is requeued then goes on without flags."""
+    last = read_run(folder)["starts"][-1:]
+    return any(
+        start.get("forced") == signature(recipe)
+        and Path(start["checkpoint"]).name == checkpoint.folder.name
+        for start in last
+    )
 
 
 def fetch_tokenizer(recipe: AnyRecipe, beginning: Beginning, scratch: Path, world: World) -> None:

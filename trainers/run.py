@@ -32,7 +32,7 @@ from trainers.loop import Loop, Summary, TrainingFailed
 from trainers.metrics import SplitMetrics
 from trainers.models.freezing import ParameterReport
 from trainers.nli import NliTask
-from trainers.opening import Start, fetch_tokenizer, keep_tokenizer, open_run, scratch_folder
+from trainers.opening import Start, fetch_tokenizer, open_run, scratch_folder
 from trainers.resume import open_verified
 from trainers.saving import Saver
 from trainers.stopping import Stopped
@@ -65,9 +65,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
         engine = Engine(model, world, recipe.engine, recipe.optim, micro_batches)
         # Not before: what is written beside the shards and into the hub's cache is for others too.
         with writing_run(run_folder(recipe), recipe.output.group):
-            start = open_run(recipe, data, engine, beginning)
-            if world.main:
-                keep_tokenizer(scratch, start.folder)
+            start = open_run(recipe, data, engine, beginning, scratch)
     with writing_run(start.folder, recipe.output.group):
         _fit(recipe, data, engine, report, start)
         (start.folder / "ranks" / f"{world.rank}.done").touch()

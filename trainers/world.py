@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from configs.errors import InputError
+from configs.errors import InputError, MachineFault
+from configs.rank_status import STATUS
 from trainers.beats import Beats, RankHangs
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class World:
 def join_world(timeout: timedelta = TIMEOUT) -> World:
     """Join the other ranks (once a process) and pick this rank's device.
 
-    Raises RankHangs, naming them, if some do not come.
+    Raises RankHangs, naming them, if some do not come, and MachineFault if the port is taken.
     """
     if "RANK" not in os.environ:
         if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ:
@@ -173,9 +174,14 @@ def _meet(rank: int, size: int, timeout: timedelta) -> dist.TCPStore:
         )
     except dist.DistError as error:
         if keeps:
+            if "EADDRINUSE" in str(error):
+                # It was free when the job chose it.
+                raise MachineFault(f"port {port} of {host} is taken by another process") from None
             raise
         raise RankHangs(f"rank 0 has not started {late} at {host}:{port} ({error})") from None
-    keys = [f"sokhan/joined/{other}" for other in range(size)]
+    # Ranks whose rank 0 found the port taken may come to the store of whoever took it: another start.
+    start = os.environ.get(STATUS, "")
+    keys = [f"sokhan/joined/{start}/{other}" for other in range(size)]
     store.set(keys[rank], "")
     try:
         store.wait(keys, timeout)

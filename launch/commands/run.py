@@ -99,7 +99,7 @@ def run_train(options: argparse.Namespace) -> int:
         return _print_recipes(names, overrides)
     ranks = options.ranks if options.ranks is not None else max(1, count_gpus())
     beginning = read_options(options, names)
-    return train(names, overrides, ranks=ranks, beginning=beginning, command=_typed())
+    return train(names, overrides, ranks=ranks, beginning=beginning, command=typed_command())
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
@@ -127,17 +127,17 @@ def run_submit(options: argparse.Namespace) -> int:
     if not options.recipes:
         raise InputError("no recipe given; `sokhan recipes` lists those that come with sokhan")
     slurm, overrides = split_words(options.overrides)
-    if options.print_config:
-        return _print_recipes(options.recipes, overrides)
     if options.ranks is not None:
         slurm = [*slurm, "--slurm.tasks_per_node", str(options.ranks)]
     site = load_cluster(options.site, slurm)
+    if options.print_config:
+        return _print_recipes(options.recipes, [*site.recipe, *overrides])
     if options.ranks is not None and site.slurm.nodes > 1:
         raise InputError("--ranks is for one node; say --slurm.nodes and --slurm.tasks_per_node")
     trainings = plan(options.recipes, overrides, site, read_options(options, options.recipes))
     if options.dry_run:
         return show(trainings, site)
-    return submit(trainings, site, options.cluster, command=_typed(), wait=options.wait)
+    return submit(trainings, site, options.cluster, command=typed_command(), wait=options.wait)
 
 
 def _print_recipes(names: Sequence[str], overrides: Sequence[str]) -> int:
@@ -197,5 +197,6 @@ def run_demo(options: argparse.Namespace) -> int:
     return run(options.folder, options.ranks)
 
 
-def _typed() -> str:
+def typed_command() -> str:
+    """The command line, for those who want to know later what was asked."""
     return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])

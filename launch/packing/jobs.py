@@ -125,8 +125,8 @@ def _submit(pack: SplitPack, slurm: SlurmConfig, at_most: int | None) -> SentPac
         # A node that is shared shows all its cores where tasks are not bound to theirs.
         cores = () if pack.processes else ("--processes", str(slurm.cpus_per_task))
         parts = [pack.part(number, *cores) for number in pack.missing]
-        limit = {"array_parallelism": at_most} if at_most else {}
         if parts:
+            limit = {"array_parallelism": at_most or len(parts)}  # else submitit's own, 256
             sent += send_jobs(folder, parts, slurm, {**parameters, **limit})
             parameters["dependency"] = f"afterok:{sent[0].partition('_')[0]}"
             # Without its parts it would wait for ever.

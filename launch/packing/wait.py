@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.slurm.scheduler import SchedulerDown, job_states
-
-_LOOK = 2.0
-_SETTLE = 10.0
-"""Seconds after a job's end in which its last file may still be on its way over the network."""
-
+from launch.slurm.waiting import SETTLE, looks
 
 _WORDS = (
     r"^error: (.+)",
@@ -71,15 +67,17 @@ def _wait(sent: SentPack) -> None:
     """Until all is over: SLURM drops the last job when a part fails, while others still go on."""
     jobs = [*sent.parts.values(), sent.merge]
     gone_since: float | None = None
-    while gone_since is None or time.monotonic() < gone_since + _SETTLE:
+    for _ in looks():
         if is_done(sent.folder, sent.merge):
             return
         try:
             live = any(not state.over for state in job_states(jobs).values())
         except SchedulerDown:
             live = True  # it will be back
-        gone_since = None if live else gone_since or time.monotonic()
-        time.sleep(_LOOK)
+        now = time.monotonic()
+        gone_since = None if live else gone_since or now
+        if gone_since is not None and now >= gone_since + SETTLE:
+            return
 
 
 def _tell(what: str, folder: Path, job: str) -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 from configs.access import writing_run
 from configs.beginning import add_options, read_options
 from configs.errors import InputError
-from configs.rank_status import STOPPED, TRAINED, WRONG_INPUT
+from configs.rank_status import JOB, STOPPED, TRAINED, WRONG_INPUT
 from launch.last_words import errors
 from launch.local import train
 from launch.slurm.attempt import begin, close
-from launch.slurm.rank_task import JOB
 from launch.slurm.submission import Attempt, Member, Submission
 from launch.slurm.verdict import Verdict
 

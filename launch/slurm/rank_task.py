@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from configs.lifetime import end_with_parent
-from configs.rank_status import STATUS
+from configs.rank_status import COMMAND, JOB, STATUS
 from launch.slurm.batch import ATTEMPT
 from launch.slurm.submission import Attempt, Submission
-
-JOB = "SOKHAN_JOB"
-"""Environment variable of a rank: what tells this member's starts from those of other submissions."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class RankTask:
             {
                 STATUS: str(attempt.folder),
                 JOB: f"{submission.folder.name}/{self.member}",
-                "SOKHAN_COMMAND": submission.settings["command"],
+                COMMAND: submission.settings["command"],
             }
         )
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

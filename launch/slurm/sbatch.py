@@ -13,6 +13,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.slurm import SlurmConfig
+from launch.slurm.ask import unreachable
 from launch.slurm.batch import rank_python
 
 _OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_TIME_FORMAT")
@@ -44,13 +45,15 @@ def send_jobs(
         raise InputError(f"sbatch refused the job: {words}") from None
 
 
-def try_script(text: str) -> str:
-    """What sbatch says of a script without taking it: when and where it would run, or why not."""
+def try_script(text: str) -> tuple[bool, str]:
+    """What sbatch says of a script without taking it: whether it would ever run, and when and where,
+    or why not."""
     if shutil.which("sbatch") is None:
-        return "not tested: there is no sbatch on this machine"
+        return True, "not tested: there is no sbatch on this machine"
     with _outside_of_jobs():
         done = subprocess.run(["sbatch", "--test-only"], input=text, capture_output=True, text=True)
-    return "; ".join((done.stderr or done.stdout).strip().splitlines())
+    words = "; ".join((done.stderr or done.stdout).strip().splitlines())
+    return done.returncode == 0 or unreachable(words), words
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
 from configs.load import AnyRecipe, left_to_train, load_recipe, run_folder, to_yaml
+from configs.rank_status import TRAINED, WRONG_INPUT
 from launch.local import check
 from launch.slurm.ask import SchedulerError
 from launch.slurm.attempt import now
@@ -88,13 +89,14 @@ def submit(
 
 def show(trainings: Sequence[Training], site: Site) -> int:
     """Print the batch script that `submit` would send, and, where there is a SLURM, what it says of
-    it. Writes nothing."""
+    it. Writes nothing. Exit code 2 if sbatch would refuse it or could never start it."""
     path = _folder(trainings).absolute() / FOLDER / "new"
     parameters = training_parameters(site.slurm, path, trainings[0].recipe.recipe)
     text = script(parameters, path, rank_python(site.slurm), len(trainings))
     print(text, flush=True)
-    print(try_script(text), file=sys.stderr)
-    return 0
+    accepted, words = try_script(text)
+    print(words, file=sys.stderr)
+    return TRAINED if accepted else WRONG_INPUT
 
 
 def _folder(trainings: Sequence[Training]) -> Path:
@@ -205,8 +207,12 @@ def _send(
         return _start_here(path)
     parameters = training_parameters(site.slurm, path, name)
     parameters["array_parallelism"] = at_most or len(members)
+    accepted, words = try_script(script(parameters, path, rank_python(site.slurm), len(members)))
     tasks = [RankTask(str(path), member.number) for member in members]
-    return send_jobs(path, tasks, site.slurm, parameters)[0].partition("_")[0]
+    job = send_jobs(path, tasks, site.slurm, parameters)[0].partition("_")[0]
+    if not accepted:  # SLURM takes jobs that no node can ever run, and lets them wait
+        print(f"warning: job {job} may wait for ever: {words}", file=sys.stderr)
+    return job
 
 
 def _start_here(path: Path) -> str:

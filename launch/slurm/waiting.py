@@ -20,16 +20,18 @@ SETTLE = 10.0
 network."""
 _SOON, _LATE = 2.0, 30.0
 """Seconds from one look to the next, at first and at last: a controller serves many users."""
+_FINAL = ("finished", "failed", "no progress")
+"""What was stopped or killed may come back by the scheduler's will."""
 
 
-def live_members(submission: Submission, members: Sequence[Member]) -> list[Member]:
+def live_members(submission: Submission, members: Sequence[Member]) -> set[Member]:
     """Those members that wait, run or come back by themselves. Raises SchedulerDown if SLURM, which
     must know, does not answer."""
     if submission.cluster == "slurm":
         states = job_states([submission.job_of(member) for member in members])
         alive = {job for job, state in states.items() if not state.over}
-        return [member for member in members if submission.job_of(member) in alive]
-    return [member for member in members if process_of(submission, _start(submission, member))]
+        return {member for member in members if submission.job_of(member) in alive}
+    return {member for member in members if process_of(submission, _start(submission, member))}
 
 
 def refuse_if_live(run: Path) -> None:
@@ -78,26 +80,21 @@ def pause_after(waited: float) -> float:
 def _ended(submission: Submission) -> Iterator[tuple[Member, dict[str, Any]]]:
     """All members, as they end, each with what its last start says of that; empty: nothing."""
     left = list(submission.members)
-    gone_since: dict[int, float] = {}
+    gone_since: dict[Member, float] = {}
     for _ in looks():
-        ends = {member.number: _end(submission, member) for member in left}
-        # What was stopped or killed may come back by the scheduler's will.
-        final = ("finished", "failed", "no progress")
-        over = [member for member in left if ends[member.number].get("outcome") in final]
-        left = [member for member in left if member not in over]
+        ends = {member: _end(submission, member) for member in left}
+        asked = [member for member in left if ends[member].get("outcome") not in _FINAL]
         try:
-            live = live_members(submission, left)
+            live = live_members(submission, asked)
         except SchedulerDown:
-            live = left  # it will be back
+            live = set(asked)  # it will be back
         now = time.monotonic()
-        gone_since = {
-            member.number: gone_since.get(member.number, now)
-            for member in left
-            if member not in live
-        }
-        over += [m for m in left if now >= gone_since.get(m.number, now) + SETTLE]
-        left = [member for member in left if member not in over]
-        yield from ((member, ends[member.number]) for member in over)
+        gone = {member for member in asked if member not in live}
+        gone_since = {member: gone_since.get(member, now) for member in gone}
+        settled = {member for member in gone if now >= gone_since[member] + SETTLE}
+        left = [member for member in asked if member not in settled]
+        over = set(ends).difference(left)
+        yield from ((member, end) for member, end in ends.items() if member in over)
         if not left:
             return
 

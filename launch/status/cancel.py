@@ -13,22 +13,22 @@ from launch.slurm.scheduler import cancel
 from launch.slurm.submission import Submission
 from launch.status.state import PENDING
 from launch.status.status import Status, statuses
-from launch.status.targets import Training, find_trainings
+from launch.status.targets import Target, find_targets
 
 
 def run_cancel(words: Sequence[str], folder: Path) -> int:
     """Cancel the named trainings; 1 if one of them that is alive could not be. What has ended stays as
     it is."""
-    trainings = find_trainings(words, folder)
-    found, note = statuses(trainings)
-    live: dict[Path, list[Training]] = defaultdict(list)
+    targets = find_targets(words, folder)
+    found, note = statuses(targets)
+    live: dict[Path, list[Target]] = defaultdict(list)
     code = 0
-    for training, status in zip(trainings, found, strict=True):
-        name = f"job {training.job}" if training.job else str(training.run)
+    for target, status in zip(targets, found, strict=True):
+        name = f"job {target.job}" if target.job else str(target.run)
         if status.state not in PENDING:
             print(f"{name}: nothing to cancel, {status.state}")
-        elif training.submission and training.member and training.submission.job:
-            live[training.submission.folder].append(training)
+        elif target.submission and target.member and target.submission.job:
+            live[target.submission.folder].append(target)
         else:
             code = 1
             print(f"error: {name}: {_not_ours(status)}", file=sys.stderr)
@@ -38,15 +38,15 @@ def run_cancel(words: Sequence[str], folder: Path) -> int:
         if submission.cluster == "slurm":
             code = max(code, _cancel_jobs(submission, group))
         else:
-            code = max(code, *(_stop(submission, training) for training in group))
+            code = max(code, *(_stop(submission, target) for target in group))
     return code
 
 
-def _cancel_jobs(submission: Submission, group: Sequence[Training]) -> int:
+def _cancel_jobs(submission: Submission, group: Sequence[Target]) -> int:
     """An array that is to end as a whole is ended by one request."""
     whole = len(group) == len(submission.members)
     code = 0
-    for job in [submission.job] if whole else [training.job for training in group]:
+    for job in [submission.job] if whole else [target.job for target in group]:
         try:
             told = "cancelled; it saves first if it runs" if cancel(job) else "had ended already"
             print(f"job {job}: {told}")
@@ -56,14 +56,14 @@ def _cancel_jobs(submission: Submission, group: Sequence[Training]) -> int:
     return code
 
 
-def _stop(submission: Submission, training: Training) -> int:
-    assert training.member
-    attempts = submission.attempts(training.member)
+def _stop(submission: Submission, target: Target) -> int:
+    assert target.member
+    attempts = submission.attempts(target.member)
     process = process_of(submission, attempts[-1].start if attempts else {})
     if process is None or not ask_to_stop(process):
-        print(f"job {training.job}: had ended already")
+        print(f"job {target.job}: had ended already")
     else:
-        print(f"job {training.job}: process {process.pid} was asked to save and stop")
+        print(f"job {target.job}: process {process.pid} was asked to save and stop")
     return 0
 
 

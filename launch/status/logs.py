@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from configs.errors import InputError
-from launch.last_words import errors
+from launch.last_words import errors, last_line
+from launch.slurm.log_parts import part_of
 from launch.slurm.submission import Attempt, Member, Submission
-from launch.status.log_parts import part_of
-from launch.status.state import PENDING, last_line
+from launch.status.state import PENDING
 from launch.status.status import statuses
-from launch.status.targets import Training, find_trainings
+from launch.status.targets import Target, find_targets
 
 _LOOK = 0.5
 """Seconds between looks at the files."""
@@ -54,7 +54,7 @@ class _Log:
 
 def run_logs(word: str, folder: Path, *, follow: bool, rank: int, attempt: int | None) -> int:
     """Show a rank's stdout on stdout and its stderr on stderr; the exit code is 0, whatever they say."""
-    training, submission, member = _one(word, folder)
+    target, submission, member = _one(word, folder)
     if not 0 <= rank < member.ranks:
         raise InputError(f"--rank {rank}: this training has ranks 0 to {member.ranks - 1}")
     if follow and attempt is not None:
@@ -66,49 +66,49 @@ def run_logs(word: str, folder: Path, *, follow: bool, rank: int, attempt: int |
         for log in (out, err):
             log.shown, log.until = part_of(submission, member, attempt, log.path.name)
     if follow:
-        _follow(training, out, err)
+        _follow(target, out, err)
     elif not out.show() | err.show() and not paths[0].exists():
-        _say(f"nothing yet: {_describe(training)}")
+        _say(f"nothing yet: {_describe(target)}")
     _tell_errors(submission.attempts(member), attempt, member, err.tail)
     return 0
 
 
-def _one(word: str, folder: Path) -> tuple[Training, Submission, Member]:
-    trainings = find_trainings([word], folder)
-    if len(trainings) != 1:
+def _one(word: str, folder: Path) -> tuple[Target, Submission, Member]:
+    targets = find_targets([word], folder)
+    if len(targets) != 1:
         raise InputError(
-            f"{word}: names {len(trainings)} trainings; `sokhan status {word}` lists them, logs takes one"
+            f"{word}: names {len(targets)} trainings; `sokhan status {word}` lists them, logs takes one"
         )
-    training = trainings[0]
-    if training.submission is None or training.member is None:
+    target = targets[0]
+    if target.submission is None or target.member is None:
         raise InputError(f"{word}: was not submitted; `sokhan train` writes to its terminal alone")
-    return training, training.submission, training.member
+    return target, target.submission, target.member
 
 
-def _follow(training: Training, out: _Log, err: _Log) -> None:
+def _follow(target: Target, out: _Log, err: _Log) -> None:
     """Show what comes until the job has ended, over all its starts."""
-    assert training.submission
-    patience, told = _ASK.get(training.submission.cluster, 1.0), ""
+    assert target.submission
+    patience, told = _ASK.get(target.submission.cluster, 1.0), ""
     asked = -patience
     while True:
         if out.show() | err.show():
             asked = max(asked, time.monotonic() - patience + _LOOK * 2)
         elif time.monotonic() >= asked + patience:
-            (status,), _ = statuses([training])
+            (status,), _ = statuses([target])
             if status.state not in PENDING:
                 break
             asked = time.monotonic()
             words = f"{status.state}: {status.detail}"
             if status.state != "running" and words != told:
-                _say(f"job {training.job} is {words}")
+                _say(f"job {target.job} is {words}")
             told = words
         time.sleep(_LOOK)
     out.show()
     err.show()
 
 
-def _describe(training: Training) -> str:
-    (status,), note = statuses([training])
+def _describe(target: Target) -> str:
+    (status,), note = statuses([target])
     return ", ".join(filter(None, [status.state, status.detail, note]))
 
 

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from configs.load import SUMMARY
 from configs.rank_status import STOPPED
+from launch.last_words import last_line
 from launch.slurm.local_process import process_of, runs_here
 from launch.slurm.scheduler import JobState
 from launch.slurm.submission import Attempt, Member, Submission, newest_checkpoint
-from launch.status.targets import Training
+from launch.status.targets import Target
 
 State = Literal[
     "waiting", "saved", "running", "finished", "failed", "stopped", "cancelled", "ended", "new"
@@ -29,7 +30,7 @@ _FINAL = ("finished", "failed", "no progress")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Standing:
     """One training's state."""
 
     state: State
@@ -37,11 +38,11 @@ class Verdict:
     """Reason, nodes, or the last line of the error."""
 
 
-def judge(training: Training, known: JobState | None, answered: bool) -> Verdict:
+def standing_of(target: Target, known: JobState | None, answered: bool) -> Standing:
     """``known``: what SLURM says of the job, if anything; ``answered``: whether it was heard at all."""
-    submission, member = training.submission, training.member
-    if submission is None or member is None or _trained_here(training, submission):
-        return _unsubmitted(training)
+    submission, member = target.submission, target.member
+    if submission is None or member is None or _trained_here(target, submission):
+        return _unsubmitted(target)
     attempts = submission.attempts(member)
     last = attempts[-1] if attempts else None
     if submission.cluster != "slurm":
@@ -53,47 +54,41 @@ def judge(training: Training, known: JobState | None, answered: bool) -> Verdict
     if known and known.active and not (outcome in _FINAL and _follows(end, known)):
         return _running(known)
     if outcome == "finished" or _finished_since(member, submission):
-        return Verdict("finished")
+        return Standing("finished")
     word = f"SLURM: {known.state}" if known and known.state != "COMPLETED" else ""
     if outcome in ("failed", "no progress"):
-        return Verdict("failed", last_line(end.get("words")) or outcome)
+        return Standing("failed", last_line(end.get("words")) or outcome)
     said = last.statuses(member.ranks).values() if last else ()
     if error := next((last_line(rank.text) for rank in said if rank.state == "failed"), ""):
-        return Verdict("failed", error)
+        return Standing("failed", error)
     if not answered and (last is None or outcome):
         return _waiting(member, last, "")
     if not answered and last:
-        return Verdict("running", f"since {_clock(last.start.get('time'))}")
+        return Standing("running", f"since {_clock(last.start.get('time'))}")
     if known and known.state == "CANCELLED":
-        return Verdict("cancelled", _goes_on(member, ""))
+        return Standing("cancelled", _goes_on(member, ""))
     if outcome == "killed":
-        return Verdict("failed", last_line(end.get("words")) or word or outcome)
+        return Standing("failed", last_line(end.get("words")) or word or outcome)
     if outcome:
-        return Verdict("stopped", _goes_on(member, word))
+        return Standing("stopped", _goes_on(member, word))
     if not submission.job:
-        return Verdict("new", "the scheduler did not take it")
+        return Standing("new", "the scheduler did not take it")
     gone = "its process is gone" if submission.cluster != "slurm" else "the queue has it no more"
-    return Verdict("ended", f"without a word ({word or gone})")
+    return Standing("ended", f"without a word ({word or gone})")
 
 
-def last_line(words: object) -> str:
-    """The last line of an error that is not blank."""
-    lines = [line.strip() for line in str(words or "").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _running(known: JobState) -> Verdict:
+def _running(known: JobState) -> Standing:
     where = f"on {known.nodes}" if known.nodes else ""
     since = f"since {_clock(known.since)}" if known.since else ""
     word = "" if known.state == "RUNNING" else f"({known.state.lower()})"
-    return Verdict("running", " ".join(filter(None, [where, since, word])))
+    return Standing("running", " ".join(filter(None, [where, since, word])))
 
 
-def _waiting(member: Member, last: Attempt | None, reason: str) -> Verdict:
+def _waiting(member: Member, last: Attempt | None, reason: str) -> Standing:
     saved = newest_checkpoint(member.run) if last else None
     if saved:
-        return Verdict("saved", f"goes on from {saved}" + (f" ({reason})" if reason else ""))
-    return Verdict("waiting", reason)
+        return Standing("saved", f"goes on from {saved}" + (f" ({reason})" if reason else ""))
+    return Standing("waiting", reason)
 
 
 def _goes_on(member: Member, why: str) -> str:
@@ -110,26 +105,26 @@ def _local_state(submission: Submission, last: Attempt | None) -> JobState | Non
     return JobState("RUNNING", "", platform.node(), str(start.get("time", "")))
 
 
-def _trained_here(training: Training, submission: Submission) -> bool:
+def _trained_here(target: Target, submission: Submission) -> bool:
     """Whether a sweep on this machine trained it after it was submitted the last time."""
-    end = training.end
+    end = target.end
     return end is not None and _seconds(end.time) > _seconds(submission.facts.get("time"))
 
 
-def _unsubmitted(training: Training) -> Verdict:
+def _unsubmitted(target: Target) -> Standing:
     """A run directory of `sokhan train`, or one that does not exist yet."""
-    run, end = training.run, training.end
+    run, end = target.run, target.end
     if (run / SUMMARY).is_file():
-        return Verdict("finished")
+        return Standing("finished")
     if holder := _holder(run):
-        return Verdict("running", holder)
+        return Standing("running", holder)
     if end and end.code != STOPPED:
-        return Verdict("failed", last_line(end.words))
+        return Standing("failed", last_line(end.words))
     if saved := newest_checkpoint(run):
-        return Verdict("stopped", f"the same command goes on from {saved}")
+        return Standing("stopped", f"the same command goes on from {saved}")
     if (run / "config.yaml").is_file():
-        return Verdict("ended", "not running, and never saved")
-    return Verdict("new", "not started")
+        return Standing("ended", "not running, and never saved")
+    return Standing("new", "not started")
 
 
 def _holder(run: Path) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from launch.slurm.scheduler import JobState, SchedulerDown, job_states
 from launch.slurm.submission import Attempt
 from launch.status.progress import Progress, read_progress
-from launch.status.state import State, judge
-from launch.status.targets import Training, find_trainings, submitted_trainings
+from launch.status.state import State, standing_of
+from launch.status.targets import Target, find_targets, submitted_targets
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Status:
 def run_status(words: Sequence[str], folder: Path, as_json: bool) -> int:
     """Print how the named trainings stand; without words all submissions below ``folder`` that are
     not finished."""
-    trainings = find_trainings(words, folder) if words else submitted_trainings(folder)
-    found, note = statuses(trainings)
+    targets = find_targets(words, folder) if words else submitted_targets(folder)
+    found, note = statuses(targets)
     if not words:
         found = [status for status in found if status.state != "finished"]
     if as_json:
@@ -53,16 +53,16 @@ def run_status(words: Sequence[str], folder: Path, as_json: bool) -> int:
     return 0
 
 
-def statuses(trainings: Sequence[Training]) -> tuple[list[Status], str]:
+def statuses(targets: Sequence[Target]) -> tuple[list[Status], str]:
     """How each training stands, and why the scheduler was not heard; empty: it was, or need not be."""
-    jobs = [one.job for one in trainings if one.submission and one.submission.cluster == "slurm"]
+    jobs = [one.job for one in targets if one.submission and one.submission.cluster == "slurm"]
     known: dict[str, JobState] = {}
     note = ""
     try:
         known = job_states([job for job in jobs if job])
     except SchedulerDown as down:
         note = str(down)
-    return [_status(one, known.get(one.job), not note) for one in trainings], note
+    return [_status(one, known.get(one.job), not note) for one in targets], note
 
 
 def table(found: Sequence[Status]) -> str:
@@ -85,19 +85,19 @@ def table(found: Sequence[Status]) -> str:
     return "\n".join(lines)
 
 
-def _status(training: Training, known: JobState | None, answered: bool) -> Status:
-    submission, member = training.submission, training.member
-    recipe_file = member.recipe_file if member else training.run / "config.yaml"
-    verdict = judge(training, known, answered)
+def _status(target: Target, known: JobState | None, answered: bool) -> Status:
+    submission, member = target.submission, target.member
+    recipe_file = member.recipe_file if member else target.run / "config.yaml"
+    standing = standing_of(target, known, answered)
     status = Status(
-        str(training.run), verdict.state, verdict.detail, training.label, training.job,
-        progress=read_progress(training.run, recipe_file),
+        str(target.run), standing.state, standing.detail, target.label, target.job,
+        progress=read_progress(target.run, recipe_file),
     )  # fmt: skip
     if submission is None or member is None:
         return status
     starts = submission.attempts(member)
     status = replace(status, submission=str(submission.folder), starts=len(starts))
-    if verdict.state not in ("failed", "ended"):
+    if standing.state not in ("failed", "ended"):
         return status
     log = submission.logs(member, failed_rank(starts, member.ranks))[1]
     return replace(status, log=str(log) if log.is_file() else str(submission.folder))

@@ -17,7 +17,7 @@ _MEMBERS = "members.json"
 
 
 @dataclass(frozen=True)
-class Training:
+class Target:
     """A run directory, and the newest submission that is to fill it."""
 
     run: Path
@@ -35,19 +35,19 @@ class Training:
         return self.submission.job_of(self.member) if self.submission and self.member else ""
 
 
-def find_trainings(words: Sequence[str], folder: Path) -> list[Training]:
+def find_targets(words: Sequence[str], folder: Path) -> list[Target]:
     """The trainings that the words name, each once: run directories, sweep folders, submissions,
     grids, job ids. Raises InputError for a word that names none."""
-    found = [training for word in words for training in _find(word, folder)]
-    return list({training.run.absolute(): training for training in found}.values())
+    found = [target for word in words for target in _find(word, folder)]
+    return list({target.run.absolute(): target for target in found}.values())
 
 
-def submitted_trainings(folder: Path) -> list[Training]:
+def submitted_targets(folder: Path) -> list[Target]:
     """All that was ever submitted to run directories and sweeps below ``folder``."""
     return _newest(_submissions(folder.glob(f"*/*/{FOLDER}/*")))
 
 
-def _find(word: str, folder: Path) -> list[Training]:
+def _find(word: str, folder: Path) -> list[Target]:
     path = Path(word).expanduser()
     if path.is_dir():
         return _in_folder(path, word)
@@ -60,23 +60,23 @@ def _find(word: str, folder: Path) -> list[Training]:
     raise InputError(f"{word}: no run directory, sweep, grid or job id")
 
 
-def _in_folder(path: Path, word: str) -> list[Training]:
+def _in_folder(path: Path, word: str) -> list[Target]:
     if (path / _MEMBERS).is_file():
         submission = Submission(path.absolute())
-        return [Training(member.run, submission, member) for member in submission.members]
+        return [Target(member.run, submission, member) for member in submission.members]
     if newest := newest_submission(path):
-        return [Training(path.absolute(), *newest)]
+        return [Target(path.absolute(), *newest)]
     if (path / SWEEP).is_file():
         return _of_sweep(path)
     if (path / "config.yaml").is_file():
-        return [Training(path.absolute())]
-    found = _newest(_submissions(path.glob(f"{FOLDER}/*"))) or submitted_trainings(path)
+        return [Target(path.absolute())]
+    found = _newest(_submissions(path.glob(f"{FOLDER}/*"))) or submitted_targets(path)
     if not found:
         raise InputError(f"{word}: no run directory, and nothing was submitted below it")
     return found
 
 
-def _of_sweep(name: str | Path) -> list[Training]:
+def _of_sweep(name: str | Path) -> list[Target]:
     """A sweep's folder, or the grid that it was made from."""
     folder, members = open_sweep(name)
     ends = read_outcomes(folder)
@@ -88,12 +88,12 @@ def _of_sweep(name: str | Path) -> list[Training]:
     ]
 
 
-def _of_run(run: Path) -> Training:
+def _of_run(run: Path) -> Target:
     newest = newest_submission(run)
-    return Training(run, *newest) if newest else Training(run)
+    return Target(run, *newest) if newest else Target(run)
 
 
-def _of_job(job: str, folder: Path) -> list[Training]:
+def _of_job(job: str, folder: Path) -> list[Target]:
     """By what SLURM knows of the job, else by what lies below ``folder``."""
     number = job
     try:
@@ -114,11 +114,11 @@ def _of_job(job: str, folder: Path) -> list[Training]:
     )
 
 
-def _members(submission: Submission, number: str, job: str) -> list[Training]:
+def _members(submission: Submission, number: str, job: str) -> list[Target]:
     wanted = [m for m in submission.members if number in (submission.job, submission.job_of(m))]
     if not wanted:
         raise InputError(f"job {job}: {submission.job} has no such member")
-    return [Training(member.run, submission, member) for member in wanted]
+    return [Target(member.run, submission, member) for member in wanted]
 
 
 def _script(line: str) -> str:
@@ -134,12 +134,12 @@ def _submissions(folders: Iterable[Path]) -> list[Submission]:
     return [Submission(folder) for folder in folders if (folder / _MEMBERS).is_file()]
 
 
-def _newest(submissions: Sequence[Submission]) -> list[Training]:
+def _newest(submissions: Sequence[Submission]) -> list[Target]:
     """The runs of some submissions, each with its newest one."""
     ordered = sorted(submissions, key=lambda submission: submission.folder.name)
-    found: dict[Path, Training] = {}
+    found: dict[Path, Target] = {}
     for submission in ordered:
         for member in submission.members:
             newest = newest_submission(member.run) or (submission, member)
-            found[member.run] = Training(member.run, *newest)
+            found[member.run] = Target(member.run, *newest)
     return list(found.values())

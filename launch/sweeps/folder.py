@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from configs.access import make_run_folder, writing_run
 from configs.cluster import load_cluster
 from configs.errors import InputError
 from configs.grid import Grid, GridMember, find_grid, load_grid, members, sweep_folder
@@ -76,7 +77,10 @@ def recorded(member: GridMember) -> SweepMember:
 def write_sweep(
     folder: Path, grid: Grid, trainings: Sequence[GridMember], command: str
 ) -> tuple[int, int]:
-    """Write ``sweep.yaml``; returns how many trainings are new in it, and how many are no longer."""
+    """Write ``sweep.yaml``; returns how many trainings are new in it, and how many are no longer.
+
+    The folder is closed as the run directories are, to all but the first training's ``output.group``.
+    """
     runs = {member.run.resolve() for member in trainings}
     before = {member.run.resolve() for member in read_sweep(folder)} if is_sweep(folder) else runs
     rows = [
@@ -92,10 +96,12 @@ def write_sweep(
     document = {
         "name": grid.name, "grid": str(grid.path.absolute()), "command": command, "members": rows,
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{SWEEP}.partial"
-    partial.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), "utf-8")
-    partial.replace(folder / SWEEP)
+    group = trainings[0].recipe.output.group
+    make_run_folder(folder, group)
+    with writing_run(folder, group):
+        partial = folder / f"{SWEEP}.partial"
+        partial.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), "utf-8")
+        partial.replace(folder / SWEEP)
     return len(runs - before), len(before - runs)
 
 
@@ -134,7 +140,8 @@ def note_outcome(folder: Path, run: Path, code: int, words: str = "") -> None:
     if code:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         outcomes[short_name(run)] = Outcome(now, code, words)
-    write_json(folder / OUTCOMES, {key: asdict(outcome) for key, outcome in outcomes.items()})
+    with writing_run(folder):
+        write_json(folder / OUTCOMES, {key: asdict(outcome) for key, outcome in outcomes.items()})
 
 
 def short_name(run: Path) -> str:

@@ -19,7 +19,7 @@ from configs.errors import InputError
 from configs.grid import GridMember
 from configs.lifetime import STOP_SIGNALS
 from configs.rank_status import FAILED, STOPPED, TRAINED, read_statuses
-from launch.last_words import errors
+from launch.last_words import errors, last_line
 from launch.local import train
 from launch.sweeps.folder import note_outcome, recorded
 from launch.sweeps.sweep import IN_HAND, look
@@ -55,7 +55,8 @@ def train_here(
         flush=True,
     )
     for member, words in failed:
-        print(f"error: {member.label} failed: {_last_line(words)}", file=sys.stderr, flush=True)
+        why = last_line(words).removeprefix("error: ")
+        print(f"error: {member.label} failed: {why}", file=sys.stderr, flush=True)
     return FAILED if failed else TRAINED
 
 
@@ -83,10 +84,6 @@ def _seen_to(member: GridMember, folder: Path, beginning: Beginning) -> str:
     if status.state in IN_HAND or (status.state == "finished" and not beginning.overwrite):
         return " ".join(filter(None, [status.state, status.detail]))
     return ""
-
-
-def _last_line(words: str) -> str:
-    return words.strip().rpartition("\n")[2].removeprefix("error: ")
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from configs.beginning import Beginning
 from configs.errors import InputError
 from configs.grid import Grid, GridMember, members, shipped_grids, sweep_folder
 from configs.load import SUMMARY
+from launch.last_words import last_line
 from launch.local import check
 from launch.slurm.submission import newest_submission
 from launch.status.status import Status, statuses
-from launch.status.targets import Training
+from launch.status.targets import Target
 from launch.sweeps.folder import SweepMember, is_sweep, open_sweep, read_outcomes, short_name
 
 IN_HAND = ("waiting", "saved", "running")
@@ -46,7 +47,7 @@ def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], 
     for member in trainings:
         run = member.run.absolute()
         newest = newest_submission(run)
-        targets.append(Training(run, *newest) if newest else Training(run))
+        targets.append(Target(run, *newest) if newest else Target(run))
     found, note = statuses(targets)
     outcomes = read_outcomes(folder)
     seen = []
@@ -56,8 +57,7 @@ def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], 
             detail = "holds a finished run with other settings; --overwrite replaces it"
             status = replace(status, state="failed", detail=detail)
         elif outcome and status.state not in (*IN_HAND, "finished"):
-            last = outcome.words.strip().rpartition("\n")[2]
-            status = replace(status, state="failed", detail=last)
+            status = replace(status, state="failed", detail=last_line(outcome.words))
         seen.append(status)
     return seen, note
 

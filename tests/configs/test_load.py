@@ -50,7 +50,7 @@ def test_later_wins(recipe: Path) -> None:
     [
         (["--optim.lrr", "1"], r"unknown key 'optim.lrr'; did you mean 'optim.lr'"),
         (["--rank", "2"], r"did you mean '--ranks'"),
-        (["--slurm.partitio", "2"], r"did you mean '--slurm.partition'"),
+        (["--slurm.partitio", "2"], r"--slurm.partitio is for `sokhan submit`"),
         (["--lr", "1"], r"unknown key 'lr'; did you mean"),
         (["--optim.lr", "fast"], r'key "optim.lr": Expected a float. Got value: fast'),
         (["--seed", "1.5"], r'key "seed": Expected a int'),

@@ -45,9 +45,9 @@ def started(submission: Submission, member: int = 0, **start: object) -> Attempt
     return Attempt(folder)
 
 
-def ended(attempt: Attempt, outcome: str, words: str = "", time: str = SENT) -> None:
+def ended(attempt: Attempt, outcome: str, words: str = "", time: str = SENT, code: int = 0) -> None:
     """The end of a start."""
-    document = {"time": time, "outcome": outcome, "cause": "", "code": 0, "words": words}
+    document = {"time": time, "outcome": outcome, "cause": "", "code": code, "words": words}
     write_json(attempt.folder / "end.json", document)
 
 

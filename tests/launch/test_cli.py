@@ -41,6 +41,17 @@ def test_print_config_shows_every_field(capsys: pytest.CaptureFixture[str]) -> N
     assert "task: emotion" in both and "task: nli" in both
 
 
+def test_print_config_of_a_job_shows_the_sites_fields(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("recipe: {tracking: {entity: ours}, output: {folder: /scratch/runs}}\n")
+    command = ["submit", "demo/hubert", "--site", str(site), "--print_config"]
+    assert main([*command, "--output.folder", "elsewhere", "--slurm.nodes", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "entity: ours" in shown and "folder: elsewhere" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

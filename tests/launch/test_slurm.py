@@ -6,10 +6,10 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -74,22 +74,22 @@ def test_a_failing_job_in_the_foreground(text_shards: Path, tmp_path: Path) -> N
     assert attempt.end["words"] in done.stderr
 
 
-def on_a_terminal_that_closes(command: Sequence[str], last_word: str) -> str:
-    """What a command printed on a terminal that is closed at this word; that hangs up all processes
-    which it has started there."""
+def interrupted_on_a_terminal(command: Sequence[str], ready: Callable[[], bool]) -> tuple[str, int]:
+    """What a command printed on a terminal where Ctrl-C is typed at some time, and its exit code. Then
+    the terminal is closed. Both reach all processes that were started there."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-m", *command])
-    shown = b""
-    end = time.monotonic() + PATIENCE
-    while last_word.encode() not in shown and time.monotonic() < end:
-        try:
+    try:
+        until(ready)
+        os.write(terminal, b"\x03")
+        _, status = os.waitpid(pid, 0)
+        shown = b""
+        while select.select([terminal], [], [], 0)[0]:  # the job holds it open: there is no end
             shown += os.read(terminal, 4096)
-        except OSError:  # it has ended
-            break
-    os.close(terminal)
-    os.waitpid(pid, 0)
-    return shown.decode()
+    finally:
+        os.close(terminal)
+    return shown.decode(), os.waitstatus_to_exitcode(status)
 
 
 def test_a_local_job_outlives_its_terminal_and_keeps_others_out(
@@ -102,11 +102,18 @@ def test_a_local_job_outlives_its_terminal_and_keeps_others_out(
     command = ["submit", "demo/bert_full", "--cluster", "local", *words]
     run = tmp_path / "bert_full" / "run"
     metrics = run / "metrics.jsonl"
-    shown = on_a_terminal_that_closes(["launch", *command], "sokhan cancel")
-    job = re.search(r"^job (\d+) \(local\)", shown, re.MULTILINE)
-    assert job is not None, shown
+
+    def size() -> int:
+        return metrics.stat().st_size if metrics.is_file() else 0
+
     try:
-        until(lambda: metrics.is_file() and metrics.stat().st_size > 0)
+        waiting = ["launch", *command, "--wait"]
+        shown, code = interrupted_on_a_terminal(waiting, lambda: size() > 0)
+        job = re.search(r"^job (\d+) \(local\)", shown, re.MULTILINE)
+        assert job is not None, shown
+        assert code == 130 and f"stopped: waiting only; job {job[1]} goes on" in shown, shown
+        seen = size()
+        until(lambda: size() > seen)
         before = newest_submission(run)
         assert main(command) == 2
         assert f"{run}: job {job[1]} waits or trains there" in capsys.readouterr().err

@@ -17,8 +17,8 @@ import pytest
 from launch.cli import main
 from launch.slurm.scheduler import JobState
 from launch.slurm.submission import Submission, write_json
-from launch.status.state import State, judge
-from launch.status.targets import Training, find_trainings
+from launch.status.state import State, standing_of
+from launch.status.targets import Target, find_targets
 from launch.sweeps.folder import note_outcome
 from tests.launch.submissions import ended, said, saved, started, submitted
 
@@ -45,11 +45,11 @@ def utc() -> Iterator[None]:
     time.tzset()
 
 
-def one(folder: Path, cluster: str = "slurm") -> tuple[Submission, Training]:
+def one(folder: Path, cluster: str = "slurm") -> tuple[Submission, Target]:
     """A run that was submitted alone."""
     run = folder / "runs" / "bert" / "run"
     submission = submitted(run, [run], cluster=cluster)
-    return submission, Training(run, submission, submission.members[0])
+    return submission, Target(run, submission, submission.members[0])
 
 
 @pytest.mark.parametrize(
@@ -82,47 +82,47 @@ def test_states(
     outcome: str | None, known: JobState | None, answered: bool, state: State, detail: str,
     tmp_path: Path, utc: None,
 ) -> None:  # fmt: skip
-    submission, training = one(tmp_path)
+    submission, target = one(tmp_path)
     if outcome:
-        saved(training.run, 4)
-        saved(training.run, 8)
+        saved(target.run, 4)
+        saved(target.run, 8)
         attempt = started(submission)
         if outcome != "none yet":
             ended(attempt, outcome, "Traceback ...\nerror: no room\n\n")
-    verdict = judge(training, known, answered)
-    assert verdict.state == state
-    assert detail in verdict.detail and bool(detail) == bool(verdict.detail)
+    standing = standing_of(target, known, answered)
+    assert standing.state == state
+    assert detail in standing.detail and bool(detail) == bool(standing.detail)
 
 
 def test_a_rank_that_failed_is_heard_without_the_job_s_last_line(tmp_path: Path) -> None:
-    submission, training = one(tmp_path)
+    submission, target = one(tmp_path)
     said(started(submission), 1, "failed", "error: shards/x: damaged")
-    verdict = judge(training, None, True)
-    assert (verdict.state, verdict.detail) == ("failed", "error: shards/x: damaged")
+    standing = standing_of(target, None, True)
+    assert (standing.state, standing.detail) == ("failed", "error: shards/x: damaged")
 
 
 def test_a_run_that_was_finished_otherwise_is_finished(tmp_path: Path) -> None:
-    submission, training = one(tmp_path)
+    submission, target = one(tmp_path)
     ended(started(submission), "failed", "error: no room")
-    summary = training.run / "summary.json"
+    summary = target.run / "summary.json"
     summary.write_text("{}")
-    assert judge(training, None, True).state == "finished"
+    assert standing_of(target, None, True).state == "finished"
     os.utime(summary, (0, 0))  # of the run before, which this submission is to replace
-    assert judge(training, None, True).state == "failed"
+    assert standing_of(target, None, True).state == "failed"
 
 
 def test_a_process_that_is_another_s_is_not_the_job(tmp_path: Path) -> None:
-    submission, training = one(tmp_path, "local")
+    submission, target = one(tmp_path, "local")
     sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
     with subprocess.Popen([*sleeping, "other"]) as other:
         started(submission, pid=other.pid)
-        assert judge(training, None, True).state == "ended"
+        assert standing_of(target, None, True).state == "ended"
         other.kill()
     with subprocess.Popen([*sleeping, str(submission.folder)]) as ours:
         started(submission, pid=ours.pid)
-        assert judge(training, None, True).state == "running"
+        assert standing_of(target, None, True).state == "running"
         ours.kill()
-    assert judge(training, None, True).state == "ended"
+    assert standing_of(target, None, True).state == "ended"
 
 
 def test_a_process_of_another_machine_is_taken_at_its_word(tmp_path: Path) -> None:
@@ -131,25 +131,25 @@ def test_a_process_of_another_machine_is_taken_at_its_word(tmp_path: Path) -> No
     write_json(submission.folder / "submission.json", {**submission.facts, "host": "elsewhere"})
     run = submission.members[0].run
     elsewhere = Submission(submission.folder)
-    training = Training(run, elsewhere, elsewhere.members[0])
-    assert judge(training, None, True).state == "running"
+    target = Target(run, elsewhere, elsewhere.members[0])
+    assert standing_of(target, None, True).state == "running"
     ended(attempt, "finished")
-    assert judge(training, None, True).state == "finished"
+    assert standing_of(target, None, True).state == "finished"
 
 
 def test_runs_that_were_never_submitted(tmp_path: Path) -> None:
     run = tmp_path / "bert" / "run"
-    assert judge(Training(run), None, True).state == "new"
+    assert standing_of(Target(run), None, True).state == "new"
     run.mkdir(parents=True)
     (run / "config.yaml").touch()
-    assert judge(Training(run), None, True).state == "ended"
+    assert standing_of(Target(run), None, True).state == "ended"
     (run / "lock").write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
-    assert judge(Training(run), None, True).state == "running"
+    assert standing_of(Target(run), None, True).state == "running"
     (run / "lock").write_text("process 0 on elsewhere\n")
     saved(run, 12)
-    assert judge(Training(run), None, True).detail == "the same command goes on from step-12"
+    assert standing_of(Target(run), None, True).detail == "the same command goes on from step-12"
     (run / "summary.json").touch()
-    assert judge(Training(run), None, True).state == "finished"
+    assert standing_of(Target(run), None, True).state == "finished"
 
 
 @pytest.mark.usefixtures("no_slurm")
@@ -221,9 +221,9 @@ def test_the_newest_of_several_jobs_with_one_number(tmp_path: Path) -> None:
     moved = older.folder.with_name("20200101-000000-aaaa")
     shutil.move(older.folder, moved)
     newer = submitted(runs / "bert" / "b", [runs / "bert" / "b"])
-    (found,) = find_trainings(["41"], runs)
+    (found,) = find_targets(["41"], runs)
     assert found.submission == newer
-    (found,) = find_trainings([str(moved)], runs)
+    (found,) = find_targets([str(moved)], runs)
     assert found.run == runs / "bert" / "a"
 
 
@@ -242,14 +242,14 @@ def test_a_sweep_on_this_machine_tells_why_one_failed(
 
 @pytest.mark.usefixtures("no_slurm")
 def test_logs_by_rank_and_start(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    submission, training = one(tmp_path)
+    submission, target = one(tmp_path)
 
     def log(rank: int, text: str) -> None:
         for path, mark in zip(submission.logs(submission.members[0], rank), "oe", strict=True):
             with path.open("a") as stream:
                 stream.write(f"{text} {mark}\n")
 
-    assert main(["logs", str(training.run)]) == 0
+    assert main(["logs", str(target.run)]) == 0
     assert b"nothing yet: waiting" in capfdbinary.readouterr().err
     started(submission)
     log(0, "first")
@@ -261,7 +261,7 @@ def test_logs_by_rank_and_start(tmp_path: Path, capfdbinary: pytest.CaptureFixtu
     said(second, 1, "failed", "error: no room")
 
     def shown(*words: str) -> tuple[str, str]:
-        assert main(["logs", str(training.run), *words]) == 0
+        assert main(["logs", str(target.run), *words]) == 0
         seen = capfdbinary.readouterr()
         return seen.out.decode(), seen.err.decode()
 
@@ -273,18 +273,18 @@ def test_logs_by_rank_and_start(tmp_path: Path, capfdbinary: pytest.CaptureFixtu
     ended(second, "failed", why)  # the job's last line has told it in rank 0's log
     assert shown("--attempt", "1")[1].count(why.strip()) == 1
     for wrong in (["--rank", "2"], ["--attempt", "2"], ["-f", "--attempt", "0"]):
-        assert main(["logs", str(training.run), *wrong]) == 2
+        assert main(["logs", str(target.run), *wrong]) == 2
     assert capfdbinary.readouterr().err.count(b"error: --") == 3
 
 
 def test_logs_are_followed_over_starts_until_the_job_has_ended(tmp_path: Path) -> None:
-    submission, training = one(tmp_path, "local")
+    submission, target = one(tmp_path, "local")
     out = submission.logs(submission.members[0], 0)[0]
     alive = [sys.executable, "-c", "import time; time.sleep(600)", str(submission.folder)]
     with subprocess.Popen(alive) as job:
         attempt = started(submission, pid=job.pid)
         out.write_text("one\n")
-        command = [sys.executable, "-m", "launch", "logs", "-f", str(training.run)]
+        command = [sys.executable, "-m", "launch", "logs", "-f", str(target.run)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
             assert following.stdout
             assert following.stdout.readline() == "one\n"
@@ -301,13 +301,13 @@ def test_logs_are_followed_over_starts_until_the_job_has_ended(tmp_path: Path) -
 
 
 def test_a_process_is_cancelled_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    submission, training = one(tmp_path, "local")
+    submission, target = one(tmp_path, "local")
     alive = [sys.executable, "-c", "import time; time.sleep(600)", str(submission.folder)]
     with subprocess.Popen(alive) as job:
         started(submission, pid=job.pid)
-        assert main(["cancel", str(training.run)]) == 0
+        assert main(["cancel", str(target.run)]) == 0
         assert job.wait() == -15
-    assert main(["cancel", str(training.run)]) == 0
+    assert main(["cancel", str(target.run)]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told == [
         f"job 41: process {job.pid} was asked to save and stop",
@@ -319,8 +319,8 @@ def test_a_process_is_cancelled_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_job_cannot_be_cancelled_while_nobody_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, training = one(tmp_path)
-    assert main(["cancel", str(training.run)]) == 1
+    _, target = one(tmp_path)
+    assert main(["cancel", str(target.run)]) == 1
     assert "error: job 41: no SLURM on this machine" in capsys.readouterr().err
 
 

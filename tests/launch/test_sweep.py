@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import re
@@ -231,6 +232,25 @@ def test_a_sweeps_folder_says_what_it_consists_of(text_shards: Path, tmp_path: P
     (moved / "sweeps" / "tiny" / OUTCOMES).write_text("[")
     with pytest.raises(InputError, match="outcomes.json: damaged"):
         read_outcomes(moved / "sweeps" / "tiny")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_sweeps_folder_is_closed_like_a_runs(
+    shared: bool, text_shards: Path, tmp_path: Path
+) -> None:
+    grid = load_grid(write_grid(tmp_path, text_shards))
+    group = grp.getgrgid(os.getegid()).gr_name
+    trainings = members(grid, (), ["--output.group", group] if shared else [])
+    folder = tmp_path / "runs" / "sweeps" / "tiny"
+    before = os.umask(0o022)
+    try:
+        write_sweep(folder, grid, trainings, "typed")
+        note_outcome(folder, trainings[0].run, 1, "error: no room")
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o7777 for path in (folder, folder / SWEEP, folder / OUTCOMES)]
+    assert modes == ([0o2770, 0o660, 0o660] if shared else [0o700, 0o600, 0o600])
 
 
 def test_reports_of_nothing_finished_are_refused(text_shards: Path, tmp_path: Path) -> None:

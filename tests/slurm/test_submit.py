@@ -199,6 +199,7 @@ def test_a_script_is_tried_by_sbatch(cluster: Cluster, text_shards: Path, tmp_pa
         (["--slurm.partition", "none"], "Invalid partition name specified"),
     ):
         done = typed(cluster, [*words, *refused], tmp_path)
+        assert done.returncode == 2
         assert done.stdout.startswith("#!/bin/bash\n")
         assert done.stderr.count("\n") == 1, done.stderr
         assert f"{reason}\n" in done.stderr

@@ -86,6 +86,12 @@ def kill_step_daemon(training: Submitted) -> None:
     daemon.kill()
 
 
+def kill_srun(training: Submitted) -> None:
+    """The ranks live on until the job is requeued."""
+    shell = psutil.Process(training.cluster.step_managers(training.job)["n1 batch"]).children()[0]
+    next(child for child in shell.children() if child.name() == "srun").kill()
+
+
 def restart_controller(training: Submitted) -> None:
     """With a requeue that falls into the outage."""
     first = training.rank(0).pid
@@ -121,7 +127,7 @@ def test_two_nodes_are_as_two_local_ranks(
 
 CHAINS: dict[str, list[Callable[[Submitted], None]]] = {
     "five preemptions": [preempt] * 5,
-    "kills": [kill_rank(1), kill_rank(0), kill_step_daemon],
+    "kills": [kill_rank(1), kill_rank(0), kill_step_daemon, kill_srun],
     "the scheduler": [requeue, restart_controller, near_its_end],
 }
 

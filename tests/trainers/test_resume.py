@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +26,7 @@ from data_shards.pack import PackSettings, pack
 from data_shards.protocols import official_split
 from data_shards.splits import save_split
 from data_shards.text import TextSteps
+from tests.conftest import REPOSITORY
 from tests.ranks import RankPool
 from tests.trainers.test_run import lines, text_recipe
 from trainers.checkpoint import list_checkpoints
@@ -214,3 +221,95 @@ def test_lost_metrics_are_told(ranks: Ranks, text_shards: Path, tmp_path: Path) 
     metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
     with pytest.raises(RuntimeError, match="metrics.jsonl: has .* bytes, but had"):
         ranks(2).run(start, recipe)
+
+
+KILLED = """
+import importlib, os, signal, sys
+from trainers.__main__ import main
+module, name = sys.argv.pop(1), sys.argv.pop(1)
+setattr(importlib.import_module(module), name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+main()
+"""
+"""One rank that is killed when it comes to a function."""
+
+
+def killed_at(place: str, recipe: list[str], beginning: Beginning, job: str = "") -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *place.rsplit(".", 1), "--config", "demo/bert_full",
+         *beginning.flags(), *recipe],
+        cwd=REPOSITORY, timeout=300, env={**os.environ, "DS_ACCELERATOR": "cpu", "SOKHAN_JOB": job},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+
+
+def let_go(_: World) -> None:
+    """A start that was refused holds its run directory as long as its error's traceback lives."""
+    gc.collect()
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    run = folder / "run.json"
+    return list(json.loads(run.read_text())["starts"]) if run.is_file() else []
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["trainers.opening.rewind", "trainers.rewind.sync", "trainers.opening.list_start"],
+    ids=["before", "within", "after"],
+)
+def test_a_start_killed_while_it_takes_over_another_run_can_be_made_again(
+    place: str, ranks: Ranks, text_shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    """A job goes on without its flags as soon as a start of its own is listed."""
+    recipe = text_recipe(text_shards, tmp_path, *SETTINGS)
+    ranks(2).run(start, recipe, AUTO, 9)
+    branch = [*recipe, "--output.name", "branch"]
+    begun = Beginning(resume=str(tmp_path / "bert_full" / "one"))
+    folder = tmp_path / "bert_full" / "branch"
+    killed_at(place, branch, begun, "job/0")
+    assert starts(folder) == []
+    ranks(2).run(start, branch, begun, 1)
+    newest = list_checkpoints(tmp_path / "bert_full" / "one" / "checkpoints")[0]
+    assert [line["checkpoint"] for line in starts(folder)] == [str(newest)]
+    assert_same(Path(ranks(2).run(start, branch)[0]), whole)
+
+
+def test_a_start_killed_while_it_replaces_a_run_can_be_made_again(
+    ranks: Ranks, text_shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    recipe = text_recipe(text_shards, tmp_path, *SETTINGS)
+    shutil.copytree(whole, tmp_path / "bert_full" / "one")
+    begun = Beginning(overwrite=True)
+    killed_at("trainers.opening.describe_start", recipe, begun, "job/0")
+    assert starts(tmp_path / "bert_full" / "one") == []
+    killed_at("trainers.run.describe_run", recipe, begun, "job/0")
+    assert [line["job"] for line in starts(tmp_path / "bert_full" / "one")] == ["job/0"]
+    assert_same(Path(ranks(2).run(start, recipe)[0]), whole)
+
+
+def test_what_was_forced_once_goes_on_until_it_is_saved(
+    ranks: Ranks, text_shards: Path, tmp_path: Path
+) -> None:
+    recipe = text_recipe(text_shards, tmp_path, *SETTINGS)
+    ranks(2).run(start, recipe, AUTO, 6)
+    folder, control = (tmp_path / "bert_full" / name for name in ("one", "control"))
+    shutil.copytree(folder, control)
+    changed = [*recipe, "--optim.lr", "2e-3"]
+    forced = Beginning(force=True)
+    ranks(2).run(start, [*changed, "--output.name", "control"], forced)
+
+    killed_at("trainers.opening.list_start", changed, forced, "job/0")
+    with pytest.raises(RuntimeError, match="optim.lr 0.001 -> 0.002.*--force"):
+        ranks(2).run(start, changed)
+    ranks(2).run(let_go)
+    killed_at("trainers.run.describe_run", changed, forced, "job/0")
+    wandb_id = json.loads((folder / "run.json").read_text())["wandb_id"]
+    killed_at("trainers.run.describe_run", changed, AUTO, "job/0")
+    with pytest.raises(RuntimeError, match="optim.lr 0.001 -> 0.003.*--force"):
+        ranks(2).run(start, [*recipe, "--optim.lr", "3e-3"])
+    ranks(2).run(start, changed, AUTO, 3)
+    with pytest.raises(RuntimeError, match="optim.lr 0.002 -> 0.001.*--force"):
+        ranks(2).run(start, recipe)
+    assert_same(Path(ranks(2).run(start, changed)[0]), control)
+    assert json.loads((folder / "run.json").read_text())["wandb_id"] == wandb_id
+    assert [bool(line["forced"]) for line in starts(folder)] == [False, True, True, True, False]

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import InputError
+from configs.errors import InputError, MachineFault
 from configs.load import AnyRecipe, load_recipe, run_folder
+from configs.rank_status import FAILED, read_statuses
 from tests.conftest import REPOSITORY
 from trainers import folder as run_directory
-from trainers.folder import RunLock, clear, describe_start, hold_run_folder
+from trainers.folder import RunLock, clear, hold_run_folder, list_start
 
 HOLDER = """
 import sys, time
@@ -69,13 +70,44 @@ def test_what_is_left_of_the_same_job_is_waited_for(
     lock.release()
 
 
-def test_what_does_not_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_end_is_a_fault_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(run_directory, "_REMAINS", 0.5)
     with holder(tmp_path, "7", 0) as process:
-        told = rf"{tmp_path}: process {process.pid} on \S+ \(SLURM job 7\) trains there"
-        with pytest.raises(InputError, match=told):
+        told = rf"{tmp_path}: process {process.pid} on \S+ \(SLURM job 7\) has not left it"
+        with pytest.raises(MachineFault, match=told):
             RunLock(tmp_path)
+
+
+RANK = """
+import sys
+import trainers.folder
+from trainers.__main__ import main
+trainers.folder._REMAINS = 0.5
+main()
+"""
+
+
+def test_a_rank_that_could_not_hold_the_folder_is_worth_another_start(
+    text_shards: Path, tmp_path: Path
+) -> None:
+    words = ["--data.shards", str(text_shards), "--data.workers", "0", "--tracking.wandb", "off",
+             "--output.folder", str(tmp_path), "--output.name", "one"]  # fmt: skip
+    folder, status = run_folder(load_recipe("demo/bert_full", words)), tmp_path / "status"
+    folder.mkdir(parents=True)
+    status.mkdir()
+    with holder(folder, "7", 0) as process:
+        ended = subprocess.run(
+            [sys.executable, "-c", RANK, "--config", "demo/bert_full", *words],
+            cwd=REPOSITORY, timeout=300,
+            env={**os.environ, "SLURM_JOB_ID": "7", "SOKHAN_STATUS": str(status)},
+        )  # fmt: skip
+    word = read_statuses(status, 1)[0]
+    assert (ended.returncode, word.code, word.state) == (FAILED, FAILED, "hung_peer")
+    assert word.text.startswith(f"error: {folder}: process {process.pid} on ")
+    assert sorted(path.name for path in folder.iterdir()) == ["lock"]
 
 
 @pytest.mark.parametrize(("own", "other"), [("7", "17"), ("7", ""), ("", "7"), ("", "")])
@@ -120,5 +152,5 @@ def test_a_start_names_its_job(
         monkeypatch.setenv("SOKHAN_JOB", job)
     folder = run_folder(recipe)
     folder.mkdir(parents=True)
-    describe_start(folder, recipe, "command", False, {"ranks": 2})
+    list_start(folder, {"ranks": 2})
     assert json.loads((folder / "run.json").read_text())["starts"] == [{"ranks": 2, "job": job}]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from configs.rank_status import FAILED, STATUS, read_statuses
+from tests.conftest import REPOSITORY
 from tests.ranks import RankPool
 from trainers.beats import RankHangs
 from trainers.world import World, _meet
@@ -40,6 +46,32 @@ def test_ranks_that_do_not_come_are_named() -> None:
 def test_a_missing_first_rank_is_named() -> None:
     with pytest.raises(RankHangs, match="rank 0 has not started"):
         _meet(1, 2, SOON)
+
+
+def test_a_taken_port_is_worth_another_start(port: int, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        ended = subprocess.run(
+            [sys.executable, "-m", "trainers", "--config", "demo/bert_full", "--data.shards", "none"],
+            cwd=REPOSITORY, timeout=300,
+            env={**os.environ, "RANK": "0", "WORLD_SIZE": "2", STATUS: str(tmp_path)},
+        )  # fmt: skip
+    word = read_statuses(tmp_path, 1)[0]
+    assert (ended.returncode, word.code, word.state) == (FAILED, FAILED, "hung_peer")
+    assert word.text == f"error: port {port} of 127.0.0.1 is taken by another process"
+
+
+def test_ranks_of_another_start_are_not_taken_for_ones_own(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Theirs found the port taken, by us."""
+    other = dist.TCPStore("127.0.0.1", port, 2, is_master=True, wait_for_workers=False)
+    other.set("sokhan/joined/theirs/0", "")
+    monkeypatch.setenv(STATUS, "ours")
+    with pytest.raises(RankHangs, match=r"rank\(s\) \[0\] have not started"):
+        _meet(1, 2, SOON)
+    assert other.check(["sokhan/joined/ours/1"])
 
 
 def exchange(world: World) -> list[Any]:

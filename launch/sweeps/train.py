@@ -1,0 +1,76 @@
+"""Train what is left of a sweep: as an array of jobs, or here, one after the other."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from configs.beginning import Beginning
+from configs.cluster import Site
+from configs.errors import InputError
+from launch.local import count_gpus
+from launch.slurm.submit import Where, choose
+from launch.sweeps.folder import recorded, write_sweep
+from launch.sweeps.local import train_here
+from launch.sweeps.slurm import submit_sweep
+from launch.sweeps.sweep import Sweep, check_all, describe, left_to_do, look, trainings_text
+
+
+@dataclass(frozen=True)
+class How:
+    """What the command line says of the trainings besides their fields."""
+
+    where: Where
+    ranks: int | None
+    """Of each training on this machine; None: one a GPU, else one."""
+    at_most: int | None
+    """Trainings at the same time on a cluster; None: what the grid says."""
+    beginning: Beginning
+    command: str
+    dry_run: bool
+    """Only tell how each training stands."""
+    wait: bool
+
+
+def train_sweep(sweep: Sweep, site: Site, how: How) -> int:
+    """Show how the trainings stand, then train those that are left; returns the exit code."""
+    on_slurm = choose(how.where, site) == "slurm"
+    _check(how, on_slurm)
+    trainings = [recorded(member) for member in sweep.trainings]
+    found, note = look(trainings, sweep.folder)
+    print(describe(sweep.grid.name, trainings, found), flush=True)
+    if note:
+        print(f"note: {note}; what is told is what the files say", file=sys.stderr)
+    left = left_to_do(sweep.trainings, found, how.beginning)
+    gpus = 0 if on_slurm else count_gpus()
+    ranks = how.ranks if how.ranks is not None else max(1, gpus)
+    check_all(left, site.slurm.ranks if on_slurm else ranks, gpus, how.beginning)
+    if not left:
+        return 0
+    at_most = how.at_most or sweep.grid.at_most or 0
+    pace = (f", at most {at_most} at once" if at_most else "") if on_slurm else ", one at a time"
+    print(f"left to train: {trainings_text(len(left))}{pace}", flush=True)
+    if how.dry_run:
+        return 0
+    if on_slurm and note:
+        raise InputError(note)
+    _write(sweep, how.command)
+    if on_slurm:
+        return submit_sweep(sweep, left, site, at_most, how.beginning, how.command, wait=how.wait)
+    return train_here(left, sweep.folder, ranks, how.beginning, how.command)
+
+
+def _check(how: How, on_slurm: bool) -> None:
+    if how.at_most is not None and how.at_most < 1:
+        raise InputError(f"--at_most {how.at_most}: use at least 1")
+    if on_slurm and how.ranks is not None:
+        raise InputError(
+            "--ranks is for this machine; on a cluster use --slurm.nodes and --slurm.tasks_per_node"
+        )
+
+
+def _write(sweep: Sweep, command: str) -> None:
+    new, gone = write_sweep(sweep.folder, sweep.grid, sweep.trainings, command)
+    if new or gone:
+        print(f"the sweep has changed: {new} new, {gone} no longer in it")
+    print(f"sweep folder: {sweep.folder}", flush=True)
