@@ -21,6 +21,7 @@ from configs.check import check_kind, check_ranks
 from configs.errors import InputError
 from configs.load import AnyRecipe, free_run_folder, left_to_train, load_recipe, run_folder
 from configs.rank_status import COMMAND, FAILED, TRAINED
+from launch.slurm.waiting import refuse_if_live
 from launch.supervise import run_ranks
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
@@ -63,6 +64,8 @@ def train(
             print(f"{recipe.recipe}: finished already, {run_folder(recipe)}", flush=True)
     for recipe in recipes:
         check(recipe, ranks, count_gpus(), beginning)
+        if words is None:  # else this is that job; and its lock would refuse us in the end
+            refuse_if_live(run_folder(recipe), certain=False)
     arguments = ["--config", *names, *beginning.flags(), *overrides]
     environment = {**os.environ, COMMAND: command}
     # Their start messages are about compilers and devices that are not used.

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from configs.access import writing_run
 from configs.errors import InputError
 from configs.rank_status import RankStatus, read_statuses
 
@@ -30,6 +31,7 @@ FOLDER = "slurm"
 _NEWEST = "newest.json"
 _SUBMISSION = "submission.json"
 _MEMBERS = "members.json"
+_CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,10 @@ class Submission:
         folders = (self.folder / "attempts").glob(f"{member.number}-*")
         return sorted(map(Attempt, folders), key=lambda attempt: attempt.number)
 
+    def cancelled(self, member: Member) -> bool:
+        """Whether `sokhan cancel` has ended it."""
+        return (self.folder / _CANCELLED / str(member.number)).exists()
+
     def logs(self, member: Member, rank: int) -> tuple[Path, Path]:
         """Where a rank's stdout and stderr go, over all attempts."""
         rank = rank if self.cluster == "slurm" else 0  # else one process starts them all
@@ -176,6 +182,14 @@ def newest_submission(run: Path) -> tuple[Submission, Member] | None:
     submission = Submission(Path(pointer["submission"]))
     members = [member for member in submission.members if member.number == pointer["member"]]
     return (submission, members[0]) if members else None
+
+
+def note_cancelled(submission: Submission, member: Member) -> None:
+    """SLURM forgets what it has ended."""
+    mark = submission.folder / _CANCELLED / str(member.number)
+    with writing_run(submission.folder):
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
 
 
 def earlier_starts(run: Path) -> list[dict[str, Any]]:

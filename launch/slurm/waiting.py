@@ -34,8 +34,9 @@ def live_members(submission: Submission, members: Sequence[Member]) -> set[Membe
     return {member for member in members if process_of(submission, _start(submission, member))}
 
 
-def refuse_if_live(run: Path) -> None:
-    """Raise InputError if an earlier submission is still to train in this run directory."""
+def refuse_if_live(run: Path, certain: bool = True) -> None:
+    """Raise InputError if an earlier submission is still to train in this run directory. ``certain``:
+    also if SLURM cannot be asked."""
     newest = newest_submission(run)
     if newest is None:
         return
@@ -44,6 +45,8 @@ def refuse_if_live(run: Path) -> None:
     try:
         live = live_members(submission, [member])
     except SchedulerDown as error:
+        if not certain:
+            return
         raise InputError(f"{run}: job {job} may still train there: {error}") from None
     if live:
         raise InputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from launch.slurm.ask import SchedulerError
 from launch.slurm.local_process import ask_to_stop, process_of
 from launch.slurm.scheduler import cancel
-from launch.slurm.submission import Submission
+from launch.slurm.submission import Submission, note_cancelled
 from launch.status.state import PENDING
 from launch.status.status import Status, statuses
 from launch.status.targets import Target, find_targets
@@ -46,10 +46,14 @@ def _cancel_jobs(submission: Submission, group: Sequence[Target]) -> int:
     """An array that is to end as a whole is ended by one request."""
     whole = len(group) == len(submission.members)
     code = 0
-    for job in [submission.job] if whole else [target.job for target in group]:
+    ends = {submission.job: group} if whole else {target.job: [target] for target in group}
+    for job, ended in ends.items():
         try:
             told = "cancelled; it saves first if it runs" if cancel(job) else "had ended already"
             print(f"job {job}: {told}")
+            for target in ended:
+                assert target.member
+                note_cancelled(submission, target.member)
         except SchedulerError as error:
             print(f"error: job {job}: {error}", file=sys.stderr)
             code = 1

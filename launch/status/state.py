@@ -61,12 +61,12 @@ def standing_of(target: Target, known: JobState | None, answered: bool) -> Stand
     said = last.statuses(member.ranks).values() if last else ()
     if error := next((last_line(rank.text) for rank in said if rank.state == "failed"), ""):
         return Standing("failed", error)
+    if submission.cancelled(member) or (known and known.state == "CANCELLED"):
+        return Standing("cancelled", _goes_on(member, ""))
     if not answered and (last is None or outcome):
         return _waiting(member, last, "")
     if not answered and last:
         return Standing("running", f"since {_clock(last.start.get('time'))}")
-    if known and known.state == "CANCELLED":
-        return Standing("cancelled", _goes_on(member, ""))
     if outcome == "killed":
         return Standing("failed", last_line(end.get("words")) or word or outcome)
     if outcome:

@@ -70,7 +70,8 @@ def _in_folder(path: Path, word: str) -> list[Target]:
         return _of_sweep(path)
     if (path / "config.yaml").is_file():
         return [Target(path.absolute())]
-    found = _newest(_submissions(path.glob(f"{FOLDER}/*"))) or submitted_targets(path)
+    found = _newest(_submissions([*path.glob(f"{FOLDER}/*"), *path.glob(f"*/{FOLDER}/*")]))
+    found = found or submitted_targets(path)
     if not found:
         raise InputError(f"{word}: no run directory, and nothing was submitted below it")
     return found
@@ -109,6 +110,11 @@ def _of_job(job: str, folder: Path) -> list[Target]:
     for submission in _submissions(folders):
         if submission.job == base_id(number):
             return _members(submission, number, job)
+    for path in folders:
+        if path.parent.parent.suffix == ".parts" and path.is_dir():
+            raise InputError(
+                f"job {job}: packs a corpus; see `squeue -j {job}` and the logs in {path}"
+            )
     raise InputError(
         f"job {job}: not submitted by sokhan, or its run directory is not below {folder} (--folder)"
     )

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from configs.lifetime import STOP_SIGNALS
+from launch.cli import main
 from launch.local import count_gpus, rank_command
 from tests.launch.launched import Launched, launched, until
+from tests.launch.submissions import started, submitted
 
 RECIPE = "demo/bert_full"
 
@@ -173,3 +175,20 @@ def test_a_rank_that_hangs_is_named(hung: int, text_shards: Path, tmp_path: Path
         last = started.output.splitlines()[-1]
         assert last.startswith(f"error: rank {hung} has not answered for 0.4 min")
         assert "Traceback" not in started.output
+
+
+def test_a_run_whose_job_waits_is_left_to_it(
+    text_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "bert_full" / "run"
+    submission = submitted(run, [run], job=str(os.getpid()), cluster="local")
+    helper = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(3600)", str(submission.folder)]
+    )
+    try:
+        started(submission, pid=helper.pid)
+        assert main(["train", RECIPE, "--ranks", "1", *arguments(text_shards, tmp_path)]) == 2
+    finally:
+        helper.kill()
+        helper.wait()
+    assert f"{run}: job {os.getpid()} waits or trains there" in capsys.readouterr().err

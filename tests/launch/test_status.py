@@ -16,7 +16,7 @@ import pytest
 
 from launch.cli import main
 from launch.slurm.scheduler import JobState
-from launch.slurm.submission import Submission, write_json
+from launch.slurm.submission import Submission, note_cancelled, write_json
 from launch.status.state import State, standing_of
 from launch.status.targets import Target, find_targets
 from launch.sweeps.folder import note_outcome
@@ -298,6 +298,28 @@ def test_logs_are_followed_over_starts_until_the_job_has_ended(tmp_path: Path) -
             job.kill()
             assert following.stdout.read() == "three\n"
             assert following.wait() == 0
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_was_cancelled_stays_so_when_slurm_has_forgotten_it(
+    answered: bool, tmp_path: Path
+) -> None:
+    runs = [tmp_path / "runs" / "bert_full" / name for name in ("a", "b")]
+    submission = submitted(tmp_path / "runs" / "sweeps" / "x", runs)
+    note_cancelled(submission, submission.members[1])
+    waiting, cancelled = (
+        standing_of(Target(member.run, submission, member), None, answered)
+        for member in submission.members
+    )
+    assert cancelled.state == "cancelled"
+    assert waiting.state == ("ended" if answered else "waiting")
+
+
+def test_a_folder_of_runs_is_looked_into(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "bert_full" / "a"
+    submitted(run, [run])
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "bert_full", run):
+        assert [target.run for target in find_targets([str(folder)], tmp_path)] == [run]
 
 
 def test_a_process_is_cancelled_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
