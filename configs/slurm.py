@@ -50,7 +50,7 @@ class SlurmConfig:
     """Where mail about the job goes."""
     mail_type: str = ""
     """When: NONE, BEGIN, END, FAIL, REQUEUE, ALL, ... separated by commas."""
-    failures: int = 3
+    failures: int = 10
     """So many times a job goes on by itself after a rank was killed, hung or lost its node."""
     setup: tuple[str, ...] = ()
     """Shell lines that run on the first node before the ranks start, such as `module load cuda`."""
