@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
@@ -18,7 +20,6 @@ import pytest
 from launch.slurm.code import PACKAGES
 from launch.slurm.submission import Attempt, newest_submission
 from tests.launch.test_local import arguments
-from tests.launch.test_slurm import on_a_terminal_that_closes
 from tests.launch.test_submission import ROOT, git
 from tests.slurm.cluster import Cluster
 
@@ -53,6 +54,24 @@ def occupied(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         cluster.run("scancel", blocker)
+
+
+def on_a_terminal_that_closes(command: Sequence[str], last_word: str) -> str:
+    """What a command printed on a terminal that is closed at this word; that hangs up all processes
+    which it has started there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", *command])
+    shown = b""
+    end = time.monotonic() + PATIENCE
+    while last_word.encode() not in shown and time.monotonic() < end:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:  # it has ended
+            break
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    return shown.decode()
 
 
 def finished(cluster: Cluster, run: Path) -> Attempt:
