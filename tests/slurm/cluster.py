@@ -137,11 +137,6 @@ class Cluster:
             time.sleep(0.2)
         return state
 
-    def release(self, job: str, *, timeout: float = 120) -> None:
-        """Starts a requeued job now instead of after SLURM's hold; waits while it is ending."""
-        self.wait_for(job, "PENDING", timeout=timeout)
-        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-
     def preempt(self, *options: str, nodes: int | None = None) -> str:
         """Takes whole nodes through the partition ``high`` for a moment; that job's id."""
         size = ["-N", str(nodes or self.nodes), "--exclusive", "-o", "/dev/null"]

@@ -55,19 +55,19 @@ def test_a_step_runs_on_two_nodes(cluster: Cluster) -> None:
 def test_state_of_a_job_from_waiting_to_its_end(cluster: Cluster) -> None:
     job = cluster.submit("exit 3", "-o", "/dev/null", "--begin=now+1hour")
     assert cluster.state(job) == "PENDING"
-    cluster.release(job)
+    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     assert cluster.wait_for(job, "COMPLETED", "FAILED") == "FAILED"
     assert cluster.job(job)["ExitCode"] == "3:0"
     assert cluster.state("999999") == ""
 
 
-def test_preempted_job_is_requeued_and_released(cluster: Cluster, tmp_path: Path) -> None:
+def test_preempted_job_is_requeued(cluster: Cluster, tmp_path: Path) -> None:
     job, log = start_tasks(cluster, tmp_path)
     high = cluster.preempt()
     cluster.wait_for(high, "COMPLETED")
     assert cluster.wait_for(job, "PENDING", "RUNNING") == "PENDING"
     assert cluster.job(job)["Reason"] == "BeginTime"
-    cluster.release(job)
+    cluster.wait_for(job, "RUNNING")  # not before its old credentials have expired
     wait_until(lambda: len(log.read_text().splitlines()) == 4, "not started again")
     assert sorted(log.read_text().split("\n")[:2]) == ["0 0", "1 0"]
     assert sorted(log.read_text().split("\n")[2:4]) == ["0 1", "1 1"]
