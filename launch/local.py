@@ -57,11 +57,7 @@ def train(
     ``words``: a folder that keeps what the ranks say of their end.
     Everything that can be checked without torch is checked here, before any process starts.
     """
-    given = [load_recipe(name, overrides) for name in names]
-    recipes = left_to_train(given, beginning.overwrite)
-    for recipe in given:
-        if recipe not in recipes:
-            print(f"{recipe.recipe}: finished already, {run_folder(recipe)}", flush=True)
+    recipes = load_unfinished(names, overrides, beginning)
     for recipe in recipes:
         check(recipe, ranks, count_gpus(), beginning)
         if words is None:  # else this is that job; and its lock would refuse us in the end
@@ -73,6 +69,18 @@ def train(
     environment.setdefault("DS_ACCELERATOR", "cuda" if count_gpus() else "cpu")
     code = run_ranks(rank_command(ranks, arguments), environment, ranks, words)
     return _check_markers(recipes, ranks) if code == TRAINED else code
+
+
+def load_unfinished(
+    names: Sequence[str], overrides: Sequence[str], beginning: Beginning
+) -> list[AnyRecipe]:
+    """The recipes that are left to train; of the others it is told that they have finished."""
+    given = [load_recipe(name, overrides) for name in names]
+    recipes = left_to_train(given, beginning.overwrite)
+    for recipe in given:
+        if recipe not in recipes:
+            print(f"{recipe.recipe}: finished already, {run_folder(recipe)}", flush=True)
+    return recipes
 
 
 def check(recipe: AnyRecipe, ranks: int, gpus: int, beginning: Beginning) -> None:

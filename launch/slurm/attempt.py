@@ -49,10 +49,8 @@ def begin(submission: Submission, member: Member) -> Attempt:
     folder = submission.folder / "attempts" / f"{member.number}-{number}"
     folder.mkdir(parents=True)
     checkpoint = newest_checkpoint(member.run)
-    begun = any(
-        start.get("job") == f"{submission.folder.name}/{member.number}"
-        for start in earlier_starts(member.run)
-    )
+    ours = submission.start_id(member)
+    begun = any(start.get("job") == ours for start in earlier_starts(member.run))
     write_json(folder / "start.json", {
         "time": now(),
         "job": _job_id(submission),

@@ -27,7 +27,7 @@ def main(folder: Path, number: int) -> int:
         attempt = begin(submission, member)
     if attempt.end:
         return int(attempt.end["code"])
-    os.environ[JOB] = f"{folder.name}/{number}"
+    os.environ[JOB] = submission.start_id(member)
     parser = argparse.ArgumentParser()
     add_options(parser)
     options = parser.parse_args(attempt.start["flags"])

@@ -6,20 +6,18 @@ from __future__ import annotations
 import contextlib
 import platform
 import signal
-from collections.abc import Mapping
-from typing import Any
 
 import psutil
 
-from launch.slurm.submission import Submission
+from launch.slurm.submission import Attempt, Submission
 
 
-def process_of(submission: Submission, start: Mapping[str, Any]) -> psutil.Process | None:
+def process_of(submission: Submission, newest: Attempt | None) -> psutil.Process | None:
     """The living process that started the ranks or, before that, the one that is about to. None: there
-    is none on this machine. ``start``: what the newest attempt's start.json says, if there is one."""
+    is none on this machine. ``newest``: the last start, if there is one."""
     if not runs_here(submission):
         return None
-    for pid in (start.get("pid"), submission.job):
+    for pid in (newest.start.get("pid") if newest else None, submission.job):
         with contextlib.suppress(psutil.Error, TypeError, ValueError):
             process = psutil.Process(int(pid or ""))
             if str(submission.folder) in process.cmdline():  # a dead one has none

@@ -40,7 +40,7 @@ class RankTask:
         os.environ.update(
             {
                 STATUS: str(attempt.folder),
-                JOB: f"{submission.folder.name}/{self.member}",
+                JOB: submission.start_id(member),
                 COMMAND: submission.settings["command"],
             }
         )

@@ -25,6 +25,8 @@ from configs.rank_status import RankStatus, read_statuses
 Cluster = Literal["slurm", "local", "debug"]
 Outcome = Literal["finished", "saved", "requeued", "failed", "killed", "no progress"]
 """saved: stopped after a save, and not requeued by the job itself."""
+FINAL: tuple[Outcome, ...] = ("finished", "failed", "no progress")
+"""What was stopped or killed may come back by the scheduler's will."""
 
 FOLDER = "slurm"
 """Folder of a run or a sweep that holds its submissions."""
@@ -121,6 +123,16 @@ class Submission:
         """A member's starts, oldest first."""
         folders = (self.folder / "attempts").glob(f"{member.number}-*")
         return sorted(map(Attempt, folders), key=lambda attempt: attempt.number)
+
+    def newest_attempt(self, member: Member) -> Attempt | None:
+        """A member's last start; None: it has not begun."""
+        attempts = self.attempts(member)
+        return attempts[-1] if attempts else None
+
+    def start_id(self, member: Member) -> str:
+        """What run.json keeps of the starts of this member: the same for all of them, and told from
+        those of other submissions."""
+        return f"{self.folder.name}/{member.number}"
 
     def cancelled(self, member: Member) -> bool:
         """Whether `sokhan cancel` has ended it."""

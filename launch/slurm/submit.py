@@ -19,9 +19,9 @@ from configs.access import make_run_folder, writing_run
 from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
-from configs.load import AnyRecipe, left_to_train, load_recipe, run_folder, to_yaml
+from configs.load import AnyRecipe, run_folder, to_yaml
 from configs.rank_status import TRAINED, WRONG_INPUT
-from launch.local import check
+from launch.local import check, load_unfinished
 from launch.slurm.ask import SchedulerError
 from launch.slurm.attempt import now
 from launch.slurm.batch import rank_python, script, training_parameters
@@ -56,11 +56,7 @@ def plan(
     names: Sequence[str], overrides: Sequence[str], site: Site, beginning: Beginning
 ) -> list[Training]:
     """The recipes that are left to train, checked as far as they can be without torch."""
-    given = [load_recipe(name, [*site.recipe, *overrides]) for name in names]
-    recipes = left_to_train(given, beginning.overwrite)
-    for recipe in given:
-        if recipe not in recipes:
-            print(f"{recipe.recipe}: finished already, {run_folder(recipe)}", flush=True)
+    recipes = load_unfinished(names, [*site.recipe, *overrides], beginning)
     for recipe in recipes:
         check(recipe, site.slurm.ranks, 0, beginning)
     return [Training(recipe, beginning) for recipe in recipes]

@@ -13,15 +13,13 @@ from configs.rank_status import FAILED, STOPPED, TRAINED
 from launch.last_words import last_line
 from launch.slurm.local_process import process_of
 from launch.slurm.scheduler import SchedulerDown, job_states
-from launch.slurm.submission import Member, Submission, newest_submission
+from launch.slurm.submission import FINAL, Member, Submission, newest_submission
 
 SETTLE = 10.0
 """Seconds after a job's end in the queue in which its last file may still be on its way over the
 network."""
 _SOON, _LATE = 2.0, 30.0
 """Seconds from one look to the next, at first and at last: a controller serves many users."""
-_FINAL = ("finished", "failed", "no progress")
-"""What was stopped or killed may come back by the scheduler's will."""
 
 
 def live_members(submission: Submission, members: Sequence[Member]) -> set[Member]:
@@ -31,7 +29,9 @@ def live_members(submission: Submission, members: Sequence[Member]) -> set[Membe
         states = job_states([submission.job_of(member) for member in members])
         alive = {job for job, state in states.items() if not state.over}
         return {member for member in members if submission.job_of(member) in alive}
-    return {member for member in members if process_of(submission, _start(submission, member))}
+    return {
+        member for member in members if process_of(submission, submission.newest_attempt(member))
+    }
 
 
 def refuse_if_live(run: Path, certain: bool = True) -> None:
@@ -86,7 +86,7 @@ def _ended(submission: Submission) -> Iterator[tuple[Member, dict[str, Any]]]:
     gone_since: dict[Member, float] = {}
     for _ in looks():
         ends = {member: _end(submission, member) for member in left}
-        asked = [member for member in left if ends[member].get("outcome") not in _FINAL]
+        asked = [member for member in left if ends[member].get("outcome") not in FINAL]
         try:
             live = live_members(submission, asked)
         except SchedulerDown:
@@ -102,14 +102,9 @@ def _ended(submission: Submission) -> Iterator[tuple[Member, dict[str, Any]]]:
             return
 
 
-def _start(submission: Submission, member: Member) -> dict[str, Any]:
-    attempts = submission.attempts(member)
-    return attempts[-1].start if attempts else {}
-
-
 def _end(submission: Submission, member: Member) -> dict[str, Any]:
-    attempts = submission.attempts(member)
-    return attempts[-1].end if attempts else {}
+    newest = submission.newest_attempt(member)
+    return newest.end if newest else {}
 
 
 def _tell(submission: Submission, member: Member, end: dict[str, Any]) -> int:

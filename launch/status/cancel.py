@@ -20,7 +20,7 @@ def run_cancel(words: Sequence[str], folder: Path) -> int:
     """Cancel the named trainings; 1 if one of them that is alive could not be. What has ended stays as
     it is."""
     targets = find_targets(words, folder)
-    found, note = statuses(targets)
+    found, _ = statuses(targets)
     live: dict[Path, list[Target]] = defaultdict(list)
     code = 0
     for target, status in zip(targets, found, strict=True):
@@ -62,8 +62,7 @@ def _cancel_jobs(submission: Submission, group: Sequence[Target]) -> int:
 
 def _stop(submission: Submission, target: Target) -> int:
     assert target.member
-    attempts = submission.attempts(target.member)
-    process = process_of(submission, attempts[-1].start if attempts else {})
+    process = process_of(submission, submission.newest_attempt(target.member))
     if process is None or not ask_to_stop(process):
         print(f"job {target.job}: had ended already")
     else:

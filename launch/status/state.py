@@ -16,7 +16,7 @@ from configs.rank_status import STOPPED
 from launch.last_words import last_line
 from launch.slurm.local_process import process_of, runs_here
 from launch.slurm.scheduler import JobState
-from launch.slurm.submission import Attempt, Member, Submission, newest_checkpoint
+from launch.slurm.submission import FINAL, Attempt, Member, Submission, newest_checkpoint
 from launch.status.targets import Target
 
 State = Literal[
@@ -26,7 +26,6 @@ State = Literal[
 ended: without a word; new: not started yet and in no queue."""
 PENDING: tuple[State, ...] = ("waiting", "saved", "running")
 """States that change by themselves."""
-_FINAL = ("finished", "failed", "no progress")
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,14 @@ def standing_of(target: Target, known: JobState | None, answered: bool) -> Stand
     submission, member = target.submission, target.member
     if submission is None or member is None or _trained_here(target, submission):
         return _unsubmitted(target)
-    attempts = submission.attempts(member)
-    last = attempts[-1] if attempts else None
+    last = submission.newest_attempt(member)
     if submission.cluster != "slurm":
         known, answered = _local_state(submission, last), runs_here(submission)
     end = last.end if last else {}
     outcome = str(end.get("outcome", ""))
     if known and known.waits:
         return _waiting(member, last, known.reason or known.state)
-    if known and known.active and not (outcome in _FINAL and _follows(end, known)):
+    if known and known.active and not (outcome in FINAL and _follows(end, known)):
         return _running(known)
     if outcome == "finished" or _finished_since(member, submission):
         return Standing("finished")
@@ -99,9 +97,9 @@ def _goes_on(member: Member, why: str) -> str:
 
 def _local_state(submission: Submission, last: Attempt | None) -> JobState | None:
     """As if a scheduler said it. None: its process has ended."""
-    start = last.start if last else {}
-    if process_of(submission, start) is None:
+    if process_of(submission, last) is None:
         return None
+    start = last.start if last else {}
     return JobState("RUNNING", "", platform.node(), str(start.get("time", "")))
 
 
