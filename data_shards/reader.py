@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import sys
 import zlib
 from bisect import bisect_left
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from functools import cache, cached_property
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -250,6 +252,14 @@ def _end_workers_at_exit() -> None:
 def _prepare_worker(worker: int) -> None:
     # torch has a worker watch its parent, which is the fork server; that lives as long as a worker.
     end_with_creator()
+    sys.excepthook = _tell
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A rank that is killed while it takes a batch leaves the thread that hands it over without a
+    listener; the launcher says who was killed, and a traceback of that thread would only hide it."""
+    if not isinstance(error, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Any]:
