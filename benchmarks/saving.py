@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from configs.schema import BertConfig, CheckpointConfig, EngineConfig, OptimConfig
+from configs.models import BertConfig
+from configs.schema import CheckpointConfig, EngineConfig, OptimConfig
 from trainers.engine import Engine
 from trainers.models.bert import build_nli_model
 from trainers.saving import Saver

@@ -6,7 +6,8 @@ import math
 import re
 
 from configs.errors import InputError
-from configs.schema import EmotionRecipe, EngineConfig, NliRecipe, Recipe
+from configs.models import RegimeConfig
+from configs.schema import EmotionRecipe, EngineConfig, MlmRecipe, NliRecipe, Recipe
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -41,6 +42,7 @@ def check_recipe(recipe: Recipe) -> None:
     )
     _at_least(0.01, {"engine.timeout_minutes": recipe.engine.timeout_minutes})
     _share({"optim.warmup": recipe.optim.warmup})
+    _check_rates(recipe)
     _share({f"optim.betas[{n}]": beta for n, beta in enumerate(recipe.optim.betas)})
     _at_least(0, {"optim.eps": recipe.optim.eps, "batching.budget": recipe.batching.budget})
     for shift in recipe.data.augment.semitones:
@@ -53,10 +55,15 @@ def check_recipe(recipe: Recipe) -> None:
             )
     if not recipe.data.shards:
         raise InputError("key 'data.shards' is empty; name a folder made by `sokhan pack`")
-    if recipe.batching.kind == "buckets" and recipe.batching.budget <= 0:
+    if recipe.batching.kind != "fixed" and recipe.batching.budget <= 0:
         raise InputError(
-            "key 'batching.budget' must be above 0 when batching.kind is buckets: the padded "
+            f"key 'batching.budget' must be above 0 when batching.kind is {recipe.batching.kind}: the "
             "seconds (audio) or tokens (text) of one micro-batch"
+        )
+    if (recipe.batching.kind == "packed") != isinstance(recipe, MlmRecipe):
+        raise InputError(
+            f"key 'batching.kind' is {recipe.batching.kind!r}; packed rows are what task mlm takes, and "
+            "only that"
         )
     if recipe.batching.kind == "fixed" and recipe.batching.items < recipe.batching.micro_batches:
         raise InputError(
@@ -70,8 +77,15 @@ def check_recipe(recipe: Recipe) -> None:
     if isinstance(recipe, NliRecipe):
         _share({"model.dropout": recipe.model.dropout})
         _at_least(8, {"model.max_tokens": recipe.model.max_tokens})
-        if recipe.data.balance != "none":
-            raise InputError("key 'data.balance' changes audio; for task nli it must be none")
+        if recipe.data.balance in ("reference", "clean"):
+            raise InputError(
+                f"key 'data.balance' is {recipe.data.balance}, which changes audio; for task nli it must "
+                "be none or sampled"
+            )
+        _check_regime(recipe.model.regime)
+        _check_pruning(recipe)
+    if isinstance(recipe, MlmRecipe):
+        _check_mlm(recipe)
 
 
 def check_ranks(recipe: Recipe, ranks: int) -> None:
@@ -91,12 +105,15 @@ def check_ranks(recipe: Recipe, ranks: int) -> None:
 
 def check_kind(recipe: Recipe, kind: str) -> None:
     """Raise InputError unless the shards hold what the recipe's task reads."""
-    wanted = "audio" if isinstance(recipe, EmotionRecipe) else "text"
-    if kind != wanted:
-        task = "emotion" if wanted == "audio" else "nli"
+    task, kinds = {
+        EmotionRecipe: ("emotion", ("audio",)),
+        NliRecipe: ("nli", ("text",)),
+        MlmRecipe: ("mlm", ("prose", "text")),
+    }[type(recipe)]
+    if kind not in kinds:
         raise InputError(
             f"{recipe.data.shards}: holds {kind}, but recipe {recipe.recipe!r} (task {task}) reads "
-            f"{wanted}; name other shards with --data.shards, or take another recipe"
+            f"{' or '.join(kinds)}; name other shards with --data.shards, or take another recipe"
         )
 
 
@@ -117,6 +134,20 @@ def _check_hubert(recipe: EmotionRecipe) -> None:
         }
     )
     _at_least(0.1, {"model.max_seconds": model.max_seconds})
+    if (model.trains == "last") != (model.last_layers is not None):
+        raise InputError(
+            "key 'model.last_layers' says how many layers train when model.trains is last, and only then"
+        )
+    _at_least(1, {"model.last_layers": model.last_layers})
+    if model.cache and (model.trains != "head" or model.head == "attentive"):
+        raise InputError(
+            "key 'model.cache' keeps pooled features of a frozen encoder: it needs model.trains head and a "
+            "head other than attentive"
+        )
+    if model.cache and recipe.data.balance in ("reference", "clean"):
+        raise InputError(
+            "key 'model.cache' keeps features of the clips as they are; data.balance must be none or sampled"
+        )
     if model.layerdrop and model.head == "weighted":
         raise InputError(
             "key 'model.layerdrop' must be 0 with model.head weighted: it needs all layers"
@@ -125,6 +156,71 @@ def _check_hubert(recipe: EmotionRecipe) -> None:
         raise InputError(
             "key 'model.layerdrop' must be 0 with engine.zero above 0 or bf16: ranks differ in layers"
         )
+
+
+def _check_rates(recipe: Recipe) -> None:
+    optim = recipe.optim
+    _at_least(0, {"optim.head_lr": optim.head_lr, "loss.strength": recipe.loss.strength})
+    if not 0 < optim.layer_decay <= 1:
+        raise InputError(
+            f"key 'optim.layer_decay' is {optim.layer_decay}; it must be above 0 and at most 1"
+        )
+
+
+def _check_regime(regime: RegimeConfig) -> None:
+    """What can be said of a regime without a model; the rest is said where it is applied."""
+    if regime.choose == "importance" and (
+        regime.kind != "heads_removed" or regime.heads_share is None
+    ):
+        raise InputError(
+            "key 'model.regime.choose' is importance, which needs regime heads_removed with heads_share"
+        )
+    _share_above_zero({"model.regime.round_share": regime.round_share})
+    _at_least(1, {"model.regime.score_items": regime.score_items})
+
+
+def _check_pruning(recipe: NliRecipe) -> None:
+    pruning, regime = recipe.analysis.pruning, recipe.model.regime
+    for share in pruning.shares:
+        _share_above_zero({"analysis.pruning.shares": share})
+    _at_least(1, {"analysis.pruning.score_items": pruning.score_items})
+    _at_least(1, {"analysis.pruning.draws": pruning.draws})
+    _share_above_zero({"analysis.pruning.round_share": pruning.round_share})
+    if pruning.shares and regime.kind == "heads_removed":
+        raise InputError(
+            "key 'analysis.pruning.shares' counts the heads of a whole model; regime heads_removed has "
+            "removed some already"
+        )
+
+
+def _check_mlm(recipe: MlmRecipe) -> None:
+    model = recipe.model
+    _share({"model.dropout": model.dropout})
+    _share_above_zero({"model.mask_share": model.mask_share})
+    _at_least(8, {"model.max_tokens": model.max_tokens})
+    if recipe.batching.budget < model.max_tokens:
+        raise InputError(
+            f"key 'batching.budget' is {recipe.batching.budget:g} tokens, less than one row of "
+            f"model.max_tokens ({model.max_tokens})"
+        )
+    if recipe.data.balance != "none":
+        raise InputError("key 'data.balance' is about classes; for task mlm it must be none")
+    if recipe.loss.kind != "cross_entropy":
+        raise InputError("key 'loss.kind' is about classes; for task mlm it must be cross_entropy")
+    if recipe.evaluation.metric not in ("loss", "accuracy"):
+        raise InputError(
+            f"key 'evaluation.metric' is {recipe.evaluation.metric}; for task mlm it is loss or accuracy"
+        )
+    if recipe.optim.head_lr is not None or recipe.optim.layer_decay != 1:
+        raise InputError(
+            "keys 'optim.head_lr' and 'optim.layer_decay' are for fine-tuning; task mlm has one rate"
+        )
+
+
+def _share_above_zero(values: dict[str, float | None]) -> None:
+    for key, value in values.items():
+        if value is not None and not 0 < value < 1:
+            raise InputError(f"key {key!r} is {value}; it must be above 0 and below 1")
 
 
 def _at_least(least: float, values: dict[str, float | int | None]) -> None:

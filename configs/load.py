@@ -21,9 +21,9 @@ import yaml
 
 from configs.check import check_recipe
 from configs.errors import InputError
-from configs.schema import EmotionRecipe, NliRecipe
+from configs.schema import EmotionRecipe, MlmRecipe, NliRecipe
 
-AnyRecipe = EmotionRecipe | NliRecipe
+AnyRecipe = EmotionRecipe | NliRecipe | MlmRecipe
 FOLDER = Path(__file__).parent
 SUMMARY = "summary.json"
 """A run directory's last file: with it the run is finished."""
@@ -185,9 +185,11 @@ def _recipe_class(path: Path, document: dict[str, Any]) -> type[AnyRecipe]:
         return EmotionRecipe
     if task == "nli":
         return NliRecipe
+    if task == "mlm":
+        return MlmRecipe
     if "recipes" in document:
         raise InputError(f"{path}: a grid of several trainings; use `sokhan sweep`")
-    raise InputError(f"{path}: key 'task' must be emotion or nli, not {task!r}")
+    raise InputError(f"{path}: key 'task' must be emotion, nli or mlm, not {task!r}")
 
 
 def _parser(recipe_class: type[AnyRecipe]) -> Any:

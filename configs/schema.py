@@ -1,6 +1,7 @@
 """What a run is: frozen dataclasses, one per part, each field with its meaning and unit.
 
-A recipe (YAML) fills one of the two recipe classes at the end; ``configs.load`` reads it.
+A recipe (YAML) fills one of the three recipe classes at the end, each with its task's model section
+(``configs.models``) and the analyses of its model (``configs.analysis``); ``configs.load`` reads it.
 Fields marked (site) do not change the result and are left out of a run's signature.
 """
 
@@ -9,13 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Balance = Literal["none", "reference", "clean"]
+from configs.analysis import EmotionAnalysis, NliAnalysis
+from configs.models import BertConfig, HubertConfig, MlmConfig
+
+Balance = Literal["none", "reference", "clean", "sampled"]
 Precision = Literal["fp32", "bf16", "fp16", "bf16_autocast"]
-HubertSize = Literal["tiny", "base", "large"]
-BertSize = Literal["tiny", "mini", "base"]
-HeadKind = Literal["linear", "mlp", "weighted"]
-Padding = Literal["exact", "stock"]
-RegimeKind = Literal["full", "freeze_first", "embeddings_last", "intermediate", "heads_removed"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ class DataConfig:
     """Name of a split table in that folder (`sokhan split` makes more); empty: the only or default one."""
     balance: Balance = "none"
     """none; reference: every class to the majority's count, every row of a minority class changed,
-    originals included; clean: the same counts, only the copies changed. Train only."""
+    originals included; clean: the same counts, only the copies changed; sampled: every epoch draws as
+    many rows as the part has, each class equally often, unchanged. Train only."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How balanced rows are changed."""
     stage: str = ""
@@ -54,13 +54,14 @@ class DataConfig:
 class BatchingConfig:
     """How an epoch is cut into global steps. Nothing here depends on the number of ranks."""
 
-    kind: Literal["fixed", "buckets"] = "fixed"
-    """fixed: `items` in random order per global step; buckets: micro-batches of similar length."""
+    kind: Literal["fixed", "buckets", "packed"] = "fixed"
+    """fixed: `items` in random order per global step; buckets: micro-batches of similar length; packed
+    (task mlm): entries in random order, laid one behind the other into full rows of tokens."""
     items: int = 32
     """fixed: items of one global step."""
     budget: float = 0.0
-    """buckets: padded seconds (audio) or tokens (text) that one micro-batch may hold. An item
-    longer than this makes a micro-batch of its own."""
+    """buckets: padded seconds (audio) or tokens (text) that one micro-batch may hold; packed: tokens
+    of a micro-batch. An item longer than this makes a micro-batch of its own."""
     micro_batches: int = 2
     """Micro-batches of a global step: ranks x gradient accumulation. Ranks must divide it."""
     window: int = 1_000_000
@@ -82,6 +83,8 @@ class EvaluationConfig:
     """Stop after this many epochs without a better validation metric; null: never."""
     train: bool = True
     """Evaluate the training part too, at the end, with the best weights."""
+    test_each_epoch: bool = False
+    """Log the test part's scores after each epoch, for curves over epochs; nothing is chosen by them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,11 @@ class OptimConfig:
     """adam adds weight decay to the gradient, adamw decouples it."""
     lr: float = 1e-5
     """Peak learning rate."""
+    head_lr: float | None = None
+    """Peak learning rate of what lies above the encoder (head, pooler, classifier); null: `lr`."""
+    layer_decay: float = 1.0
+    """Each encoder layer's rate is that of the layer above times this, the embeddings' or
+    convolutions' the lowest; 1: the same for all."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of the two moments."""
     eps: float = 1e-8
@@ -104,6 +112,17 @@ class OptimConfig:
     """Share of all steps in which the rate rises linearly from zero."""
     clip: float = 0.0
     """Gradient norm limit; 0: none."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What training minimises. Evaluation always gives the plain cross entropy."""
+
+    kind: Literal["cross_entropy", "class_weights", "logit_adjusted"] = "cross_entropy"
+    """class_weights: a class of n training rows weighs N / (classes * n); logit_adjusted: the classes'
+    log shares are added to the logits in training (Menon et al. 2021)."""
+    strength: float = 1.0
+    """class_weights: exponent of the weights; logit_adjusted: factor of the log shares (tau)."""
 
 
 @dataclass(frozen=True)
@@ -180,73 +199,6 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
-class HubertConfig:
-    """The HuBERT emotion classifier."""
-
-    pretrained: str | None = None
-    """Hub name or local folder; null: a fresh model of `size`."""
-    revision: str | None = None
-    """Hub commit to pin."""
-    size: HubertSize = "tiny"
-    """Size of a fresh model."""
-    head: HeadKind = "linear"
-    """linear: the stock projector and classifier; mlp: hidden -> 4 hidden -> classes; weighted:
-    a learnt weighting of all layers (SUPERB)."""
-    padding: Padding = "exact"
-    """exact: a clip's logits do not depend on its batch; stock: zeros are averaged in."""
-    freeze_conv: bool = True
-    """Keep the convolutional feature extractor as it is."""
-    dropout: float = 0.1
-    """Dropout in the encoder and the head."""
-    layerdrop: float = 0.0
-    """Probability of skipping an encoder layer; needs ZeRO 0 and a head other than weighted."""
-    specaugment: bool = True
-    """Mask spans of the features in training."""
-    mask_time_prob: float = 0.05
-    """Share of frames that SpecAugment masks, in spans of 10."""
-    max_seconds: float = 30.0
-    """Longer clips are cut to their first `max_seconds`, in training and evaluation alike."""
-
-
-@dataclass(frozen=True)
-class RegimeConfig:
-    """One of the five ways to fine-tune BERT."""
-
-    kind: RegimeKind = "full"
-    """Which one."""
-    layers: int | None = None
-    """freeze_first: layers that stay as they are, counted from the input, with the embeddings;
-    intermediate: layers that are kept."""
-    heads_share: float | None = None
-    """heads_removed: share of all attention heads to remove, drawn at random from the seed."""
-    heads: dict[str, tuple[int, ...]] | None = None
-    """heads_removed: the heads to remove, by layer number ("0" is the first), instead of a share."""
-
-
-@dataclass(frozen=True)
-class BertConfig:
-    """The BERT sentence-pair classifier."""
-
-    pretrained: str | None = None
-    """Hub name or local folder; null: a fresh model of `size` and a WordPiece tokenizer trained on
-    the training part."""
-    revision: str | None = None
-    """Hub commit to pin."""
-    size: BertSize = "tiny"
-    """Size of a fresh model."""
-    vocabulary: int = 8000
-    """Entries of a freshly trained tokenizer."""
-    regime: RegimeConfig = field(default_factory=RegimeConfig)
-    """What trains."""
-    text: Literal["processed", "original"] = "processed"
-    """Which of the two stored texts is read."""
-    dropout: float = 0.1
-    """Dropout in the encoder and before the classifier."""
-    max_tokens: int = 128
-    """Longer pairs are cut, token by token from the longer of the two texts."""
-
-
-@dataclass(frozen=True)
 class Recipe:
     """What the two tasks share."""
 
@@ -258,6 +210,7 @@ class Recipe:
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -271,6 +224,7 @@ class EmotionRecipe(Recipe):
 
     task: Literal["emotion"] = "emotion"
     model: HubertConfig = field(default_factory=HubertConfig)
+    analysis: EmotionAnalysis = field(default_factory=EmotionAnalysis)
 
 
 @dataclass(frozen=True)
@@ -279,3 +233,12 @@ class NliRecipe(Recipe):
 
     task: Literal["nli"] = "nli"
     model: BertConfig = field(default_factory=BertConfig)
+    analysis: NliAnalysis = field(default_factory=NliAnalysis)
+
+
+@dataclass(frozen=True)
+class MlmRecipe(Recipe):
+    """Pre-train BERT, or go on pre-training it, as a masked language model."""
+
+    task: Literal["mlm"] = "mlm"
+    model: MlmConfig = field(default_factory=MlmConfig)

@@ -21,7 +21,8 @@ from configs.errors import InputError
 
 FORMAT = 1
 MANIFEST = "index.json"
-Kind = Literal["audio", "text"]
+Kind = Literal["audio", "text", "prose"]
+"""text: pairs of sentences; prose: paragraphs, stored as pairs whose second text is empty, and pairs."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs import schema, slurm
+from configs import analysis, models, schema, slurm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -88,16 +88,17 @@ def cluster_table() -> str:
 
 def recipe_tables() -> str:
     """Markdown: a heading and a table for each section of a recipe, in the schema's words."""
-    documents = _docstrings(schema)
+    documents = {**_docstrings(schema), **_docstrings(models), **_docstrings(analysis)}
     shared = [f.name for f in dataclasses.fields(schema.Recipe)]
     parts = [_table("every recipe", "", schema.Recipe, documents)]
     for owner, only in (
         (schema.Recipe, shared),
-        (schema.EmotionRecipe, ["model"]),
-        (schema.NliRecipe, ["model"]),
+        (schema.EmotionRecipe, ["model", "analysis"]),
+        (schema.NliRecipe, ["model", "analysis"]),
+        (schema.MlmRecipe, ["model"]),
     ):
         for key, section in _sections(owner, only):
-            task = {schema.EmotionRecipe: "task: emotion", schema.NliRecipe: "task: nli"}.get(owner)
+            task = "" if owner is schema.Recipe else f"task: {owner().task}"
             parts.append(_table(f"{key}{f' ({task})' if task else ''}", key, section, documents))
     return "\n".join(parts)
 
@@ -117,7 +118,7 @@ def _table(title: str, key: str, section: Any, documents: dict[str, dict[str, st
     rows += ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
     if not key:
         rows.append(
-            "| `task` | emotion, nli | - | What is trained; decides which `model` is meant. |"
+            "| `task` | emotion, nli, mlm | - | What is trained; decides which `model` is meant. |"
         )
     for f in dataclasses.fields(section):
         if dataclasses.is_dataclass(hints[f.name]):

@@ -28,7 +28,7 @@ from transformers import HubertConfig as HubertArchitecture
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import InputError
-from configs.schema import BertConfig, HubertConfig, RegimeConfig
+from configs.models import BertConfig, HubertConfig, RegimeConfig
 from trainers.card import CardFacts, write_card
 from trainers.models import hubert_mlp
 from trainers.models.bert import NliModel, adopt

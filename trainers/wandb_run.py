@@ -18,9 +18,8 @@ from threading import Thread
 from typing import Any
 
 from configs.lifetime import signals_blocked
-from configs.load import to_dict
+from configs.load import AnyRecipe, to_dict
 from configs.rank_status import STOPPED
-from configs.schema import EmotionRecipe, NliRecipe
 from trainers.line_file import METRICS, PERFORMANCE, read_lines
 
 log = logging.getLogger("sokhan")
@@ -59,9 +58,7 @@ class WandbRun:
     sent to W&B's server, which could not complete it when training goes on.
     """
 
-    def __init__(
-        self, recipe: EmotionRecipe | NliRecipe, folder: Path, data: dict[str, Any], run_id: str
-    ) -> None:
+    def __init__(self, recipe: AnyRecipe, folder: Path, data: dict[str, Any], run_id: str) -> None:
         settings = recipe.tracking
         self._folder, self._id = folder, run_id
         self._online = settings.wandb == "auto" and _has_key()
@@ -210,7 +207,7 @@ def new_run_id() -> str:
 
 
 def open_wandb(
-    recipe: EmotionRecipe | NliRecipe, folder: Path, data: dict[str, Any], run_id: str
+    recipe: AnyRecipe, folder: Path, data: dict[str, Any], run_id: str
 ) -> WandbRun | NoWandb:
     """The W&B run that the recipe asks for, filled with what metrics.jsonl and perf.jsonl in
     ``folder`` hold: cut metrics.jsonl back to where training goes on before."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from configs.schema import BertConfig, EmotionRecipe, NliRecipe, RegimeConfig
+from configs.models import BertConfig, RegimeConfig
+from configs.schema import EmotionRecipe, NliRecipe
 from trainers.metrics import SplitMetrics, class_metrics
 from trainers.reporting.reference import TEST_SAMPLES
 

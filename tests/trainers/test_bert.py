@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification
 
 from configs.errors import InputError
-from configs.schema import BertConfig
+from configs.models import BertConfig
 from tests.trainers.tiny_models import (
     RELATIONS,
     bert_folder,

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from configs.errors import InputError
-from configs.schema import BertConfig, HeadKind, HubertConfig
+from configs.models import BertConfig, HeadKind, HubertConfig
 from tests.trainers.test_freezing import MINILM, REGIMES
 from tests.trainers.tiny_models import (
     EMOTIONS,

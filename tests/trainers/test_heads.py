@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from configs.schema import HeadKind
+from configs.models import HeadKind
 from trainers.models.heads import WeightedHead, build_head
 from trainers.models.masking import valid_mask
 

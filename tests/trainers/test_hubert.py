@@ -17,7 +17,7 @@ from transformers import HubertConfig as HubertArchitecture
 from transformers import HubertForSequenceClassification, Wav2Vec2FeatureExtractor
 
 from configs.errors import InputError
-from configs.schema import HeadKind, HubertConfig
+from configs.models import HeadKind, HubertConfig
 from tests.trainers.tiny_models import EMOTIONS, bert_folder, clips, hubert_folder
 from trainers.models.hubert import (
     SIZES,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs.errors import InputError
-from configs.schema import RegimeConfig
+from configs.models import RegimeConfig
 from tests.trainers.run_directory import EMOTIONS, build_run, write_json
 from trainers.metrics import class_metrics
 from trainers.report import write_report

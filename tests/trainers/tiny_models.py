@@ -12,7 +12,7 @@ from transformers import BertConfig as BertArchitecture
 from transformers import BertModel, HubertModel
 from transformers import HubertConfig as HubertArchitecture
 
-from configs.schema import BertConfig
+from configs.models import BertConfig
 from trainers.models.bert import NliModel, build_nli_model
 
 EMOTIONS = ("A", "N", "S")

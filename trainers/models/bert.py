@@ -12,7 +12,7 @@ from transformers import BertConfig as BertArchitecture
 from transformers import BertForSequenceClassification
 
 from configs.errors import InputError
-from configs.schema import BertConfig, BertSize
+from configs.models import BertConfig, BertSize
 from trainers.models.masking import attention_mask_for
 from trainers.models.source import (
     load_weights,
@@ -34,6 +34,10 @@ SIZES: dict[BertSize, dict[str, Any]] = {
     "mini": {
         "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
         "intermediate_size": 1024, "initializer_range": 0.09,
+    },
+    "small": {
+        "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
+        "intermediate_size": 2048, "initializer_range": 0.066,
     },
     "base": {},
 }  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from configs.errors import InputError
-from configs.schema import RegimeConfig
+from configs.models import RegimeConfig
 from trainers.models.bert import NliModel
 from trainers.models.hubert import EmotionModel
 from trainers.models.pruning import check_heads, choose_heads, prune_heads

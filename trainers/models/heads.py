@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from configs.schema import HeadKind
+from configs.models import HeadKind
 from trainers.models.masking import masked_mean
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import HubertConfig as HubertArchitecture
 
 from configs.errors import InputError
-from configs.schema import HubertConfig, HubertSize
+from configs.models import HubertConfig, HubertSize
 from trainers.models.heads import LinearHead, MlpHead, WeightedHead, build_head
 from trainers.models.hubert_encoder import (
     MaskedGroupNormConvLayer,
