@@ -33,9 +33,9 @@ Progress = Callable[[int, int], None]
 """Called with the samples done and the samples there are."""
 AUDIO_SHARD_LIMIT = 400
 """400 clips of 30 s are 400 MB: more in one file is clumsy to copy, and to lose."""
-CHUNK = {"audio": 8, "text": 64}
+CHUNK = {"audio": 8, "text": 64, "prose": 64}
 """Samples that a process takes at a time: small enough to keep memory flat and the end short."""
-IN_PROCESS = {"audio": 600, "text": 3000}
+IN_PROCESS = {"audio": 600, "text": 3000, "prose": 3000}
 """Corpora up to this size are packed without starting processes, unless a number of them is asked
 for: some seconds of work, which is what importing torch or hazm costs in each process."""
 

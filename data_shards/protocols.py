@@ -168,6 +168,17 @@ def _with_validation(index: ShardIndex, split: Split, seed: int) -> Split:
     return replace(split, codes=codes, protocol=protocol, seed=seed)
 
 
+def heldout_split(index: ShardIndex, seed: int = 0, name: str = "heldout") -> Split:
+    """For text without classes: all but 1 % of the samples for validation and 1 % for test, at least
+    one and at most 2000 each, drawn at random."""
+    held = min(2000, max(1, len(index) // 100))
+    codes = np.full(len(index), TRAIN, np.int8)
+    drawn = permutation(len(index), seed, 12)
+    codes[drawn[:held]] = TEST
+    codes[drawn[held : 2 * held]] = VALIDATION
+    return Split(name, codes, f"drawn at random: {held} for validation and for test", seed=seed)
+
+
 def emobox_split(
     index: ShardIndex, files: Sequence[Path], seed: int = 0, name: str = "emobox"
 ) -> Split:

@@ -21,7 +21,7 @@ PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
 UNUSED = -1
 # What a run takes when its recipe names no split.
-_PREFERENCE = ("official", "speaker", "reference")
+_PREFERENCE = ("official", "speaker", "heldout", "reference")
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,18 @@ def check_classes(index: ShardIndex, split: Split, parts: tuple[str, ...] = PART
             raise InputError(
                 f"split {split.name!r}: its {part} part is empty; choose another protocol"
             )
-        present = np.bincount(index.label[rows], minlength=len(index.manifest.labels))
-        for label, count in zip(index.manifest.labels, present.tolist(), strict=True):
+        present = label_counts(index, split, part).tolist()
+        for label, count in zip(index.manifest.labels, present, strict=True):
             if count == 0:
                 raise InputError(
                     f"split {split.name!r}: its {part} part has no sample of class {label!r}; choose "
                     "another protocol, seed or number of folds, or make it with --allow-empty-class"
                 )
+
+
+def label_counts(index: ShardIndex, split: Split, part: str) -> NDArray[np.int64]:
+    """(labels,) samples of each label in a part."""
+    return np.bincount(index.label[split.rows(part)], minlength=len(index.manifest.labels))
 
 
 def speaker_overlap(index: ShardIndex, split: Split) -> dict[str, int]:

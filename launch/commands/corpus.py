@@ -17,7 +17,9 @@ def add_commands(commands: Any) -> None:
     """Add the two commands to the ``sokhan`` parser."""
     split = commands.add_parser("split", help="make another split table for packed shards")
     split.add_argument("shards", type=Path)
-    split.add_argument("protocol", help="reference, speaker, official or emobox:FILE,FILE...")
+    split.add_argument(
+        "protocol", help="reference, speaker, official, heldout or emobox:FILE,FILE..."
+    )
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--folds", type=int, default=1, help="speaker: k folds make k splits")
     split.add_argument("--name", help="name of the table (default: the protocol's)")
@@ -48,8 +50,10 @@ def run_split(options: argparse.Namespace) -> int:
 
 
 def usual_protocol(index: ShardIndex) -> str:
-    """official where the corpus has parts of its own, speaker where its speakers are enough for
-    disjoint parts, else reference."""
+    """heldout for prose, official where the corpus has parts of its own, speaker where its speakers
+    are enough for disjoint parts, else reference."""
+    if index.manifest.kind == "prose":
+        return "heldout"
     if "source_split" in index.manifest.groups:
         return "official"
     enough = len(index.manifest.speakers) >= 3 and bool((index.speaker[:] >= 0).all())
@@ -60,11 +64,11 @@ def parse_protocol(protocol: str) -> tuple[str, list[Path]]:
     """ "emobox:a,b" -> its name and files. Raises InputError for what is no protocol."""
     kind, _, rest = protocol.partition(":")
     files = [Path(file) for file in rest.split(",") if file]
-    if kind not in ("reference", "speaker", "official", "emobox") or (kind == "emobox") != bool(
-        files
-    ):
+    known = ("reference", "speaker", "official", "heldout", "emobox")
+    if kind not in known or (kind == "emobox") != bool(files):
         raise InputError(
-            f"split protocol {protocol!r}: use reference, speaker, official or emobox:FILE,FILE..."
+            f"split protocol {protocol!r}: use reference, speaker, official, heldout or "
+            "emobox:FILE,FILE..."
         )
     for file in files:
         if not file.is_file():
@@ -87,6 +91,8 @@ def make_splits(
         return [protocols.reference_split(index, seed, name or kind)]
     if kind == "speaker":
         return protocols.speaker_splits(index, seed, folds, name or kind)
+    if kind == "heldout":
+        return [protocols.heldout_split(index, seed, name or kind)]
     if kind == "official":
         return [protocols.official_split(index, seed, name or kind)]
     return [protocols.emobox_split(index, files, seed, name or kind)]

@@ -41,6 +41,14 @@ def add_commands(commands: Any) -> None:
     manifest.add_argument("--labels", nargs="+", help="the labels that may occur")
     _add_text_steps(manifest)
 
+    prose = corpora.add_parser("text", help="plain text, a paragraph a line, for pre-training")
+    prose.add_argument("files", nargs="+", type=Path, help="UTF-8 text files")
+    prose.add_argument(
+        "--pairs", type=Path, metavar="SHARDS", help="packed pairs whose training part goes in too"
+    )
+    prose.add_argument("--name", help="name of the corpus (default: text)")
+    _add_text_steps(prose)
+
     speech = corpora.add_parser(
         "synthetic-shemo", help="generated emotional speech, for trying things out"
     )
@@ -57,7 +65,7 @@ def add_commands(commands: Any) -> None:
     text.add_argument("--seed", type=int, default=0)
     _add_text_steps(text)
 
-    for corpus in (shemo, farstail, manifest, speech, text):
+    for corpus in (shemo, farstail, manifest, prose, speech, text):
         _add_packing(corpus)
     pack.set_defaults(run=run_pack)
 
@@ -226,7 +234,14 @@ def make_usual_splits(options: argparse.Namespace) -> None:
 
 def list_corpus(options: argparse.Namespace) -> Corpus:
     """The corpus that the command line names, listed but not read."""
-    from data_shards.corpora import farstail, manifest, shemo, synthetic_speech, synthetic_text
+    from data_shards.corpora import (
+        farstail,
+        manifest,
+        prose,
+        shemo,
+        synthetic_speech,
+        synthetic_text,
+    )
     from data_shards.text import TextSteps
 
     def steps() -> TextSteps:
@@ -239,6 +254,10 @@ def list_corpus(options: argparse.Namespace) -> Corpus:
     if options.corpus == "manifest":
         return manifest.list_corpus(
             options.file, name=options.name, labels=options.labels, steps=steps()
+        )
+    if options.corpus == "text":
+        return prose.list_corpus(
+            options.files, pairs=options.pairs, name=options.name, steps=steps()
         )
     if options.corpus == "synthetic-shemo":
         return synthetic_speech.synthetic_shemo(
