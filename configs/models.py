@@ -121,6 +121,6 @@ class MlmConfig:
     max_tokens: int = 128
     """Tokens of a row. Rows are filled with paragraphs one behind the other and cut where they are full."""
     mask_share: float = 0.15
-    """Share of tokens to predict: of these 80 % are masked, 10 % replaced, 10 % left (BERT)."""
+    """Share of tokens to predict: of these 80 % are masked, 10 % replaced, 10 % left as they are (BERT)."""
     whole_words: bool = False
-    """Mask all pieces of a word together."""
+    """Choose words with all their pieces instead of tokens; all of them are masked then."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,25 +37,34 @@ def write_card(path: Path, model: EmotionModel | NliModel, facts: CardFacts) -> 
 
 def card_text(model: EmotionModel | NliModel, facts: CardFacts) -> str:
     """The card, as text."""
-    emotion = isinstance(model, EmotionModel)
+    tag, kind = "text-classification", "bert"
+    if isinstance(model, EmotionModel):
+        tag, kind = "audio-classification", "hubert"
+    lines = card_lines(facts, tag, kind, _description(model), _limits(model), _usage(model))
+    return "\n".join(lines)
+
+
+def card_lines(
+    facts: CardFacts, tag: str, kind: str, description: str, limits: Sequence[str],
+    usage: Sequence[str],
+) -> list[str]:  # fmt: skip
+    """The lines of a card. ``tag``: the hub's name of the task, ``kind``: of the architecture."""
     head = ["---", "library_name: transformers"]
     if facts.language:
         head.append(f"language: {facts.language}")
-    head.append(f"pipeline_tag: {'audio-classification' if emotion else 'text-classification'}")
-    head += ["tags:", "- sokhan", f"- {'hubert' if emotion else 'bert'}"]
+    head += [f"pipeline_tag: {tag}", "tags:", "- sokhan", f"- {kind}"]
     if facts.synthetic:
         head.append("- synthetic-data")
     lines = [*head, "---", "", f"# {facts.recipe}", ""]
     if facts.synthetic:
         lines += ["**Trained on synthetic data: its figures say nothing about real data.**", ""]
-    lines += [_description(model), "", "## Data", "", facts.corpus, ""]
+    lines += [description, "", "## Data", "", facts.corpus, ""]
     if facts.command:
         lines += ["## Training", "", "```", facts.command, "```", ""]
     if facts.metrics:
         lines += ["## Results", "", *_table(facts.metrics), ""]
-    lines += ["## Limits", "", *(f"- {limit}" for limit in (*facts.limits, *_limits(model))), ""]
-    lines += ["## Use", "", "```python", *_usage(model), "```", ""]
-    return "\n".join(lines)
+    lines += ["## Limits", "", *(f"- {limit}" for limit in (*facts.limits, *limits)), ""]
+    return [*lines, "## Use", "", "```python", *usage, "```", ""]
 
 
 def _description(model: EmotionModel | NliModel) -> str:
@@ -104,7 +113,7 @@ def _table(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def _usage(model: EmotionModel | NliModel) -> list[str]:
     if isinstance(model, EmotionModel):
-        code = ", trust_remote_code=True" if model.settings.head == "mlp" else ""
+        code = ", trust_remote_code=True" if model.settings.head in ("mlp", "attentive") else ""
         return [
             "from transformers import AutoFeatureExtractor, AutoModelForAudioClassification",
             "extractor = AutoFeatureExtractor.from_pretrained(folder)",

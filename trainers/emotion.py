@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from configs.schema import EmotionRecipe
 from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request
 from data_shards.sample import SAMPLE_RATE
+from data_shards.splits import Split, label_counts
 from trainers.card import CardFacts
+from trainers.losses import ClassLoss, is_training
 from trainers.models.freezing import ParameterReport, check_emotion, report_of
 from trainers.models.hubert import (
     EmotionModel,
@@ -61,10 +62,11 @@ class EmotionTask:
     unit = "audio seconds"
     per_unit = SAMPLE_RATE / HOP
 
-    def __init__(self, recipe: EmotionRecipe, index: ShardIndex) -> None:
+    def __init__(self, recipe: EmotionRecipe, index: ShardIndex, split: Split) -> None:
         self.recipe = recipe
         self.index = index
         self.labels = index.manifest.labels
+        self.loss = ClassLoss(recipe.loss, label_counts(index, split, "train"))
         model = recipe.model
         source = resolve_model(model.pretrained, model.revision) if model.pretrained else None
         max_samples = int(model.max_seconds * SAMPLE_RATE)
@@ -93,8 +95,8 @@ class EmotionTask:
         audio, lengths = batch.inputs
         logits: Tensor = model(audio.to(device, non_blocking=True), lengths)
         labels = batch.labels.to(device, non_blocking=True)
-        losses = functional.cross_entropy(logits.float(), labels, reduction="none")
-        return StepOutput(losses, logits.detach().float())
+        losses = self.loss(logits, labels, is_training(model))
+        return StepOutput.of_classes(losses, logits, labels)
 
     def export(self, state: dict[str, Tensor], folder: Path, card: CardFacts) -> None:
         """``folder`` becomes a transformers model with its feature extractor."""

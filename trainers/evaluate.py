@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from trainers.data import RunData
 from trainers.engine import Engine
-from trainers.metrics import SplitMetrics, class_metrics
+from trainers.metrics import Metrics, SplitMetrics, TokenMetrics, class_metrics
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,32 @@ class Predictions:
     rows: NDArray[np.int64]
     """(entries,) rows of the index; a balanced train part holds rows several times."""
     truth: NDArray[np.int64]
+    """(items,) an item is an entry, or a token to predict where ``logits`` has no classes."""
     losses: NDArray[np.float64]
+    correct: NDArray[np.bool_]
     logits: NDArray[np.float32]
-    """(entries, classes)"""
+    """(items, classes)"""
 
     def metrics(self, labels: tuple[str, ...]) -> SplitMetrics:
-        """Metrics over all entries."""
+        """Metrics of a classifier, over all entries."""
         return class_metrics(self.truth, self.logits.argmax(1), labels, self.losses)
+
+    def summarise(self, labels: tuple[str, ...]) -> Metrics:
+        """Metrics of a classifier, or of predicted tokens where there are no ``labels``."""
+        if labels:
+            return self.metrics(labels)
+        accuracy = float(self.correct.mean())
+        return TokenMetrics(len(self.losses), float(self.losses.mean()), accuracy)
 
 
 def predict(
-    engine: Engine, data: RunData, part: str, watch: Callable[[], None] | None = None
+    engine: Engine | nn.Module, data: RunData, part: str, watch: Callable[[], None] | None = None
 ) -> Predictions:
     """Run the model over a part. A collective call; every rank gets the result. ``watch`` is called
-    on all ranks before each step, and may end it by raising."""
+    on all ranks before each step, and may end it by raising. A plain module works like an engine."""
     plan = data.evaluation_plan(part)
     engine.train(False)
-    rows, truth, losses, logits, order = [], [], [], [], []
+    rows, truth, losses, correct, logits, order = [], [], [], [], [], []
     with torch.no_grad():
         for step in data.batches(plan, epoch=0):
             if watch is not None:
@@ -49,22 +59,18 @@ def predict(
                 if not batch.request.counted:  # its forward pass was for the others' sake
                     continue
                 number = batch.request.step * plan.micro_batches + batch.request.micro_batch
-                order.append(np.full(len(batch.labels), number))
+                kept = output.logits
+                order.append(number)
                 rows.append(batch.request.rows)
                 truth.append(batch.labels.numpy())
                 losses.append(output.losses.double().cpu().numpy())
-                logits.append(output.logits.cpu().numpy())
+                correct.append(output.correct.cpu().numpy())
+                logits.append(np.zeros((len(truth[-1]), 0)) if kept is None else kept.cpu().numpy())
     engine.train(True)
-    own = [
-        np.concatenate(column) if column else None
-        for column in (order, rows, truth, losses, logits)
-    ]
-    parts = [theirs for theirs in data.world.gather(own) if theirs[0] is not None]
-    columns = [
-        np.concatenate([theirs[n] for theirs in parts if theirs[n] is not None]) for n in range(5)
-    ]
-    place = np.argsort(columns[0], kind="stable")
-    return Predictions(*(column[place] for column in columns[1:]))
+    gathered = data.world.gather((order, rows, truth, losses, correct, logits))
+    place = np.argsort([number for theirs in gathered for number in theirs[0]], kind="stable")
+    columns = [[piece for theirs in gathered for piece in theirs[n]] for n in range(1, 6)]
+    return Predictions(*(np.concatenate([column[n] for n in place]) for column in columns))
 
 
 def write_predictions(path: Path, predictions: Predictions, data: RunData) -> None:

@@ -19,7 +19,7 @@ from trainers.checkpoint import tag_of
 from trainers.data import RunData
 from trainers.engine import Engine, LossScaleTooSmall
 from trainers.evaluate import predict
-from trainers.metrics import SplitMetrics
+from trainers.metrics import Metrics
 from trainers.optim import learning_rate
 from trainers.progress import Progress, StepTotals
 from trainers.saving import Flags, Saver
@@ -191,13 +191,16 @@ class Loop:
         """Evaluate on the validation part and save, as the best weights if they are."""
         try:
             predictions = predict(self.engine, self.data, "validation", self.watch)
+            tested = None
+            if self.data.recipe.evaluation.test_each_epoch:
+                tested = predict(self.engine, self.data, "test", self.watch)
         except Stopped:
             self._save(time.monotonic())
             self._leave()
-        metrics = predictions.metrics(self.data.task.labels)
+        metrics = predictions.summarise(self.data.task.labels)
         state = self.state
         self.progress.finish_epoch(state.step)
-        self.progress.validation(state.epoch, state.step, metrics)
+        self.progress.evaluated("validation", state.epoch, state.step, metrics)
         if not np.isfinite(metrics.loss):
             raise TrainingFailed(
                 f"step {state.step}: the validation loss is not finite; try a lower optim.lr, "
@@ -208,13 +211,16 @@ class Loop:
         # A forced change of the metric leaves nothing to compare with.
         if best is None or best.metric != metric or value > best.value:
             best = Best(state.epoch, state.step, metric, value, tag_of(state.step, evaluated=True))
+        if tested is not None:
+            scores = tested.summarise(self.data.task.labels)
+            self.progress.evaluated("test", state.epoch, state.step, scores)
         self.state = replace(state, evaluated=True, best=best)
         self._save(time.monotonic())
 
-    def _value(self, metrics: SplitMetrics) -> float:
+    def _value(self, metrics: Metrics) -> float:
         """The metric that the recipe names, higher meaning better."""
         metric = self.data.recipe.evaluation.metric
-        return -metrics.loss if metric == "loss" else float(getattr(metrics, metric))
+        return -metrics.loss if metric == "loss" else metrics.scores()[metric]
 
     def _save(self, began: float) -> None:
         """Have everything saved that the next start needs; ``began`` is when training stood still."""

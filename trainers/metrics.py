@@ -6,6 +6,7 @@ back with ``from_dict`` and needs no scikit-learn for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,10 @@ class SplitMetrics:
             "confusion": confusion,
         }
 
+    def scores(self) -> dict[str, float]:
+        """What is logged after each epoch."""
+        return {name: float(getattr(self, name)) for name in SCALARS if name != "items"}
+
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> SplitMetrics:
         """The inverse of ``as_dict``. Raises KeyError, TypeError or ValueError on a damaged one."""
@@ -78,6 +83,35 @@ class SplitMetrics:
         return metrics
 
 
+@dataclass(frozen=True)
+class TokenMetrics:
+    """How well the masked tokens of one split were predicted."""
+
+    items: int
+    loss: float
+    """Mean over masked tokens, in nats."""
+    accuracy: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss)."""
+        return math.exp(min(self.loss, 700.0))
+
+    def scores(self) -> dict[str, float]:
+        """What is logged after each epoch."""
+        return {"loss": self.loss, "accuracy": self.accuracy, "perplexity": self.perplexity}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {"items": self.items, **self.scores()}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> TokenMetrics:
+        """The inverse of ``as_dict``. Raises KeyError, TypeError or ValueError on a damaged one."""
+        return TokenMetrics(int(values["items"]), float(values["loss"]), float(values["accuracy"]))
+
+
+Metrics = SplitMetrics | TokenMetrics
 SCALARS = ("items", "loss", "accuracy", "uar", "macro_f1", "weighted_f1")
 PER_CLASS = ("precision", "recall", "f1", "support")
 

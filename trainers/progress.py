@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
-from trainers.metrics import SplitMetrics
+from trainers.metrics import Metrics
 from trainers.tracking import Tracker
+
+_TITLES = {
+    "loss": "loss", "accuracy": "accuracy", "perplexity": "perplexity", "uar": "UAR",
+    "macro_f1": "macro F1",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,17 +88,17 @@ class Progress:
                  "accuracy": correct / items}
             )  # fmt: skip
 
-    def validation(self, epoch: int, step: int, metrics: SplitMetrics) -> None:
-        """The validation part was evaluated."""
-        names = ("loss", "accuracy", "uar", "macro_f1", "weighted_f1")
-        values = {name: float(getattr(metrics, name)) for name in names}
-        self._tracker.metrics({"kind": "validation", "step": step, "epoch": epoch, **values})
+    def evaluated(self, part: str, epoch: int, step: int, metrics: Metrics) -> None:
+        """A part was evaluated after an epoch."""
+        scores = metrics.scores()
+        self._tracker.metrics({"kind": part, "step": step, "epoch": epoch, **scores})
         if self._main:
-            print(
-                f"  epoch {epoch}: validation loss {values['loss']:.4f}, accuracy {values['accuracy']:.4f}, "
-                f"UAR {values['uar']:.4f}, macro F1 {values['macro_f1']:.4f}",
-                flush=True,
-            )
+            print(f"  epoch {epoch}: {part} {scores_text(scores)}", flush=True)
+
+
+def scores_text(scores: Mapping[str, float]) -> str:
+    """Scores in a line, for the person watching."""
+    return ", ".join(f"{_TITLES[name]} {scores[name]:.4f}" for name in _TITLES if name in scores)
 
 
 def peak_memory() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
 from configs.load import SUMMARY, AnyRecipe, run_folder, settings_that_matter
-from configs.schema import EmotionRecipe
+from configs.schema import EmotionRecipe, NliRecipe
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import PARTS, Split, load_split
+from trainers.analyses.analyse import analyse
+from trainers.cached_emotion import CachedEmotionTask
 from trainers.card import CardFacts
 from trainers.checkpoint import CHECKPOINTS
 from trainers.data import RunData
@@ -29,13 +32,16 @@ from trainers.folder import (
     write_json,
 )
 from trainers.loop import Loop, Summary, TrainingFailed
-from trainers.metrics import SplitMetrics
+from trainers.metrics import Metrics
+from trainers.mlm import MlmTask
 from trainers.models.freezing import ParameterReport
 from trainers.nli import NliTask
-from trainers.opening import Start, fetch_tokenizer, open_run, scratch_folder
+from trainers.opening import Start, fetch_made, open_run, scratch_folder
+from trainers.progress import scores_text
 from trainers.resume import open_verified
 from trainers.saving import Saver
 from trainers.stopping import Stopped
+from trainers.subsets import subset_scores
 from trainers.task import Task
 from trainers.tracking import FileTracker, NoTracker, Tracker
 from trainers.wandb_run import open_wandb
@@ -56,7 +62,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     split = load_split(index, recipe.data.split)
     with scratch_folder(recipe, world) as scratch:
         # Whatever can be wrong shows before an older run gives way to this one.
-        world.main_first(lambda: fetch_tokenizer(recipe, beginning, scratch, world))
+        world.main_first(lambda: fetch_made(recipe, beginning, scratch, world))
         data = RunData(recipe, index, split, open_task(recipe, index, split, scratch, world), world)
         data.check()
         model = data.task.build_model()
@@ -116,9 +122,13 @@ def open_task(
     recipe: AnyRecipe, index: ShardIndex, split: Split, scratch: Path, world: World
 ) -> Task:
     """The task that the recipe names."""
+    if isinstance(recipe, EmotionRecipe) and recipe.model.cache:
+        return CachedEmotionTask(recipe, index, split, world)
     if isinstance(recipe, EmotionRecipe):
-        return EmotionTask(recipe, index)
-    return NliTask(recipe, index, split, scratch, world)
+        return EmotionTask(recipe, index, split)
+    if isinstance(recipe, NliRecipe):
+        return NliTask(recipe, index, split, scratch, world)
+    return MlmTask(recipe, index, split, scratch, world)
 
 
 def describe_run(folder: Path, ranks: int, about: dict[str, Any], report: ParameterReport) -> None:
@@ -147,21 +157,28 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
     saved = open_verified(folder / CHECKPOINTS / summary.best.tag, data.world, to_train=False)
     engine.load_weights(saved.weights)
     parts = [part for part in PARTS if part != "train" or data.recipe.evaluation.train]
-    results: dict[str, SplitMetrics] = {}
+    results: dict[str, Metrics] = {}
+    subsets: dict[str, Any] = {}
     for part in parts:
         predictions = predict(engine, data, part, loop.watch)
-        results[part] = predictions.metrics(data.task.labels)
-        if data.world.main:
+        results[part] = predictions.summarise(data.task.labels)
+        if data.task.labels:
+            subsets[part] = subset_scores(
+                data.index, predictions.rows, predictions.truth, predictions.logits.argmax(1),
+                data.task.labels,
+            )  # fmt: skip
+        if data.world.main and data.task.labels:
             write_predictions(folder / "eval" / f"predictions-{part}.csv", predictions, data)
+    analyse(data, saved.as_state(), folder)
     if data.world.main:
         splits = {part: metrics.as_dict() for part, metrics in results.items()}
-        document = {"labels": list(data.task.labels), "best": best, "splits": splits}
+        document = {
+            "labels": list(data.task.labels), "best": best, "splits": splits, "subsets": subsets,
+        }  # fmt: skip
         write_json(folder / "eval" / "metrics.json", document)
         data.task.export(saved.as_state(), folder / "model", card_facts(data, results))
-        test = results["test"]
-        loop.tracker.finish(
-            {"test/accuracy": test.accuracy, "test/uar": test.uar, "test/macro_f1": test.macro_f1}
-        )
+        test = results["test"].scores()
+        loop.tracker.finish({f"test/{name}": score for name, score in test.items()})
         write_json(folder / SUMMARY, {
             "finished": True,
             "seconds": round(loop.seconds(), 1),
@@ -170,23 +187,19 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
             "stopped": summary.stopped,
             "best": best,
         })  # fmt: skip
-        print(
-            f"  test: accuracy {test.accuracy:.4f}, UAR {test.uar:.4f}, macro F1 {test.macro_f1:.4f}",
-            flush=True,
-        )
+        print(f"  test: {scores_text(test)}", flush=True)
     saved.close()
     loop.saver.keep_finished(summary.best.tag)
 
 
-def card_facts(data: RunData, results: dict[str, SplitMetrics]) -> CardFacts:
+def card_facts(data: RunData, results: Mapping[str, Metrics]) -> CardFacts:
     """What the model card says of data and results."""
     manifest = data.index.manifest
-    names = ("accuracy", "uar", "macro_f1", "weighted_f1", "loss")
     return CardFacts(
         recipe=data.recipe.recipe,
         corpus=f"{manifest.corpus}, split {data.split.name} ({data.split.protocol})",
         synthetic=manifest.synthetic,
-        metrics={part: {n: float(getattr(m, n)) for n in names} for part, m in results.items()},
+        metrics={part: metrics.scores() for part, metrics in results.items()},
         command=command_line(),
         language="fa" if "shemo" in manifest.corpus or "farstail" in manifest.corpus else "",
     )

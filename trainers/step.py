@@ -84,9 +84,8 @@ def train_step(
         # The engine averages over micro-batches; a short one must not weigh like a full one.
         engine.backward(loss * (micro_batches / items))
         if batch.request.counted:
-            labels = batch.labels.to(data.world.device, non_blocking=True)
             sums[0] += loss.detach()
-            sums[1] += (output.logits.argmax(1) == labels).sum()
+            sums[1] += output.correct.sum()
     norm = torch.as_tensor(engine.gradient_norm)
     sums[2] = ~torch.isfinite(norm) | (norm < 0)
     return StepResult(epoch, step + 1, rate, items, HostCopy(sums), batches)

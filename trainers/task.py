@@ -24,7 +24,7 @@ class Batch:
     inputs: tuple[Tensor, ...]
     """What the model is called with; each starts with the batch dimension."""
     labels: Tensor
-    """(batch,) class numbers."""
+    """(items,) class numbers: one a sample, or one a token to predict."""
     valid: float
     """Audio seconds or tokens that are not padding."""
     padded: float
@@ -47,15 +47,24 @@ class StepOutput:
     """What a micro-batch gave."""
 
     losses: Tensor
-    """(batch,) one loss an item, with gradient when training."""
-    logits: Tensor
-    """(batch, classes) fp32, detached."""
+    """(items,) one loss an item, with gradient when training."""
+    correct: Tensor
+    """(items,) whether the likeliest class is the label's."""
+    logits: Tensor | None = None
+    """(items, classes) fp32, detached; None where classes are too many to keep them."""
+
+    @staticmethod
+    def of_classes(losses: Tensor, logits: Tensor, labels: Tensor) -> StepOutput:
+        """Of a classifier of few classes; all three on one device."""
+        logits = logits.detach().float()
+        return StepOutput(losses, logits.argmax(1) == labels, logits)
 
 
 class Task(Protocol):
-    """A model, its batches and its loss. `emotion.py` and `nli.py` are the tasks."""
+    """A model, its batches and its loss. `emotion.py`, `nli.py` and `mlm.py` are the tasks."""
 
     labels: tuple[str, ...]
+    """Names of the classes; empty where the items are tokens."""
     unit: str
     """What throughput counts: "audio seconds" or "tokens"."""
     per_unit: float

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from configs.beginning import Beginning
 from configs.load import load_recipe
 from configs.schema import CheckpointConfig
 from data_shards.index import open_index
@@ -20,7 +21,7 @@ from trainers.engine import Engine
 from trainers.evaluate import predict
 from trainers.loop import Loop, TrainingFailed
 from trainers.optim import learning_rate
-from trainers.run import open_task
+from trainers.run import open_task, train
 from trainers.saving import Saver
 from trainers.state import TrainingState
 from trainers.step import train_step
@@ -197,3 +198,19 @@ def train_with_broken_gradient(
         saver.wait()
         return str(error)
     return "finished"
+
+
+def moved_by_one_step(world: World, name: str, overrides: list[str]) -> dict[str, Tensor]:
+    """How far each weight goes in the first step at a constant rate."""
+    data = open_data(world, name, overrides)
+    engine = open_engine(data)
+    before = {key: value.clone() for key, value in weights(engine).items()}
+    run_steps(engine, data, 1)
+    return {key: value - before[key] for key, value in weights(engine).items()}
+
+
+def train_recipe(
+    world: World, name: str, overrides: list[str], beginning: Beginning | None = None
+) -> str:
+    """A whole training; returns the run directory."""
+    return str(train(load_recipe(name, overrides), world, beginning or Beginning()))

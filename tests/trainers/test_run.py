@@ -17,16 +17,10 @@ from configs.load import load_recipe
 from data_shards.index import open_index
 from data_shards.splits import load_split
 from tests.ranks import RankPool
+from tests.trainers.jobs import train_recipe
 from trainers.folder import hold_run_folder
-from trainers.run import train
-from trainers.world import World
 
-AUTO = Beginning()
 Ranks = Callable[[int], RankPool]
-
-
-def train_recipe(world: World, name: str, overrides: list[str], beginning: Beginning = AUTO) -> str:
-    return str(train(load_recipe(name, overrides), world, beginning))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
