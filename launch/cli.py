@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from configs.errors import InputError
-from launch.commands import corpus, jobs, pack, run, sweep
+from launch.commands import baselines, corpus, export, jobs, pack, run, sweep
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,6 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_commands(commands)
     jobs.add_commands(commands)
     sweep.add_commands(commands)
+    export.add_commands(commands)
+    baselines.add_commands(commands)
     return parser
 
 

@@ -31,6 +31,7 @@ from trainers.folder import (
     list_start,
     read_run,
 )
+from trainers.head_choice import CHOICE
 from trainers.line_file import METRICS, PERFORMANCE
 from trainers.resume import check_model, check_never_saved, check_same, choose, find_checkpoints
 from trainers.rewind import check_rewind, rewind
@@ -38,6 +39,8 @@ from trainers.state import TrainingState
 from trainers.world import World
 
 _SCRATCH = ".preparing-"
+MADE_ONCE = ("tokenizer", CHOICE)
+"""What the task makes in the scratch folder at a run's first start, for all its starts."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def open_run(
             return ""
         keep: tuple[str, ...] = ()
         if checkpoint:
-            keep = (RUN, CHECKPOINTS, METRICS, PERFORMANCE, "tokenizer", "wandb")
+            keep = (RUN, CHECKPOINTS, METRICS, PERFORMANCE, *MADE_ONCE, "wandb")
         elif not beginning.anew:
             keep = (RUN,)  # a new start of the same run
         clear(folder, keep)
@@ -100,7 +103,7 @@ def open_run(
         describe_start(folder, recipe, command_line(), branches)
         if checkpoint:
             rewind(folder, checkpoint)
-        keep_tokenizer(scratch, folder)
+        keep_made(scratch, folder)
         list_start(folder, {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "checkpoint": str(checkpoint.folder) if checkpoint else None,
@@ -129,30 +132,43 @@ def _was_forced(folder: Path, recipe: AnyRecipe, checkpoint: Checkpoint) -> bool
     )
 
 
-def fetch_tokenizer(recipe: AnyRecipe, beginning: Beginning, scratch: Path, world: World) -> None:
-    """Go on with the tokenizer that the run was started with."""
+def fetch_made(recipe: AnyRecipe, beginning: Beginning, scratch: Path, world: World) -> None:
+    """Go on with the tokenizer and the choice of heads that the run was started with."""
     found = find_checkpoints(recipe, beginning) if world.main else []
     if found:
-        trained = found[0].parent.parent / "tokenizer"
-        if trained.is_dir():
-            _copy(trained, scratch / "tokenizer")
+        copy_made(found[0].parent.parent, scratch)
 
 
-def keep_tokenizer(scratch: Path, folder: Path) -> None:
-    """A tokenizer that was trained belongs to the run, from its first start on."""
-    made, kept = scratch / "tokenizer", folder / "tokenizer"
-    if made.is_dir() and not kept.is_dir():
-        partial = folder / "tokenizer.partial"
-        try:
-            _copy(made, partial)
-            partial.rename(kept)
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+def copy_made(run: Path, scratch: Path) -> None:
+    """Copy what a run has made once into a folder."""
+    for name in MADE_ONCE:
+        if (run / name).exists():
+            _copy(run / name, scratch / name)
+
+
+def keep_made(scratch: Path, folder: Path) -> None:
+    """What was made for a run before its training belongs to it, from its first start on."""
+    for name in MADE_ONCE:
+        made, kept = scratch / name, folder / name
+        if made.exists() and not kept.exists():
+            partial = folder / f"{name}.partial"
+            try:
+                _copy(made, partial)
+                partial.rename(kept)
+            except OSError:
+                if partial.is_dir():
+                    shutil.rmtree(partial, ignore_errors=True)
+                else:
+                    partial.unlink(missing_ok=True)
+                raise
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Files only; without their modes, for who may read the one run need not be let into the other."""
+    """A file, or the files of a folder; without their modes, for who may read the one run need not
+    be let into the other."""
+    if source.is_file():
+        shutil.copyfile(source, target)
+        return
     target.mkdir()
     for path in source.iterdir():
         if path.is_file():

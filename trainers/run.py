@@ -15,7 +15,7 @@ from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
 from configs.load import SUMMARY, AnyRecipe, run_folder, settings_that_matter
-from configs.schema import EmotionRecipe, NliRecipe
+from configs.schema import EmotionRecipe, NliRecipe, Recipe
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import PARTS, Split, load_split
 from trainers.analyses.analyse import analyse
@@ -172,11 +172,12 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
     analyse(data, saved.as_state(), folder)
     if data.world.main:
         splits = {part: metrics.as_dict() for part, metrics in results.items()}
+        facts = card_facts(data.recipe, data.index, data.split, results)
         document = {
             "labels": list(data.task.labels), "best": best, "splits": splits, "subsets": subsets,
         }  # fmt: skip
         write_json(folder / "eval" / "metrics.json", document)
-        data.task.export(saved.as_state(), folder / "model", card_facts(data, results))
+        data.task.export(saved.as_state(), folder / "model", facts)
         test = results["test"].scores()
         loop.tracker.finish({f"test/{name}": score for name, score in test.items()})
         write_json(folder / SUMMARY, {
@@ -192,12 +193,14 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
     loop.saver.keep_finished(summary.best.tag)
 
 
-def card_facts(data: RunData, results: Mapping[str, Metrics]) -> CardFacts:
+def card_facts(
+    recipe: Recipe, index: ShardIndex, split: Split, results: Mapping[str, Metrics]
+) -> CardFacts:
     """What the model card says of data and results."""
-    manifest = data.index.manifest
+    manifest = index.manifest
     return CardFacts(
-        recipe=data.recipe.recipe,
-        corpus=f"{manifest.corpus}, split {data.split.name} ({data.split.protocol})",
+        recipe=recipe.recipe,
+        corpus=f"{manifest.corpus}, split {split.name} ({split.protocol})",
         synthetic=manifest.synthetic,
         metrics={part: metrics.scores() for part, metrics in results.items()},
         command=command_line(),

@@ -12,6 +12,7 @@ from configs.analysis import Probed
 from configs.schema import EmotionRecipe, NliRecipe
 from trainers.data import RunData
 from trainers.folder import write_json
+from trainers.models.heads import layer_weights
 
 Analysis = Callable[[RunData, Any], dict[str, Any]]
 
@@ -21,6 +22,9 @@ def analyse(data: RunData, weights: Mapping[str, Tensor], folder: Path) -> None:
 
     ``weights`` are the best ones by parameter name, whole, on the CPU.
     """
+    learnt = layer_weights(weights)
+    if learnt is not None:
+        _write(data, folder, "layer_weights", {"weights": learnt})
     probed, analyses = _wanted(data.recipe)
     if probed == "off" and not analyses:
         return

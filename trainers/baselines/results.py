@@ -1,0 +1,164 @@
+"""All baselines that fit a corpus, scored on one split and written where runs lie.
+
+``<out>/<baseline>/`` holds ``metrics.json`` and ``predictions-test.csv``; ``<out>/baselines.json``,
+written last, holds them all and which shards and split they are of.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.errors import InputError
+from data_shards.index import ShardIndex, open_index
+from data_shards.reader import ShardReader
+from data_shards.splits import load_split
+from trainers.baselines.baseline import EVALUATED, Baseline, Parts, majority, parts_of
+from trainers.baselines.functionals import functionals
+from trainers.baselines.speech import functionals_baselines, speaker_majority
+from trainers.baselines.text import Pair, text_baselines
+from trainers.disk import writing
+from trainers.metrics import SplitMetrics, class_metrics
+from trainers.predictions import write_predictions
+from trainers.subsets import subset_scores
+
+SUMMARY = "baselines.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One baseline's scores."""
+
+    baseline: Baseline
+    splits: dict[str, SplitMetrics]
+    """Of validation and test."""
+    subsets: dict[str, dict[str, float]]
+    """Of test, by the columns of the index."""
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        own = self.baseline
+        return {
+            "name": own.name,
+            "title": own.title,
+            "what": own.what,
+            "settings": own.settings,
+            "seconds": round(self.seconds, 3),
+            "splits": {part: metrics.as_dict() for part, metrics in self.splits.items()},
+            "subsets": self.subsets,
+        }
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """All that fit a corpus."""
+
+    corpus: str
+    digest: str
+    """Of the index."""
+    split: str
+    seconds: float
+    results: tuple[Result, ...]
+    folder: Path
+
+
+def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Baselines:
+    """Fit and score them on one split (empty: the preferred one), and write the results.
+
+    ``out`` is by default ``runs/baselines/<corpus>-<split>``. The same shards and split give the same
+    results, times aside. Raises InputError for what is no packed corpus, an unknown split, an empty
+    part, a class that train lacks, and a folder that cannot be written.
+    """
+    start = time.perf_counter()
+    index = open_index(shards)
+    if not index.manifest.labels:
+        raise InputError(f"{shards}: holds no labels, so there is nothing to classify")
+    table = load_split(index, split)
+    parts = parts_of(index, table)
+    folder = out or Path("runs") / "baselines" / f"{index.manifest.corpus}-{table.name}"
+    results = []
+    lap = start
+    for baseline in _fitted(index, parts):
+        result = _scored(index, parts, baseline, lap)
+        lap = time.perf_counter()
+        with writing(folder):
+            _write(folder / baseline.name, index, parts, result)
+        results.append(result)
+    digest, seconds = index.manifest.digest, time.perf_counter() - start
+    corpus = index.manifest.corpus
+    found = Baselines(corpus, digest, table.name, seconds, tuple(results), folder)
+    summary = {
+        "corpus": corpus,
+        "digest": digest,
+        "split": table.name,
+        "labels": list(index.manifest.labels),
+        "seconds": round(seconds, 3),
+        "baselines": [result.as_dict() for result in results],
+    }
+    with writing(folder):
+        _write_json(folder / SUMMARY, summary)
+    return found
+
+
+def _fitted(index: ShardIndex, parts: Parts) -> Iterator[Baseline]:
+    yield majority(parts)
+    if index.manifest.kind == "text":
+        yield from text_baselines(_pairs(index, parts), parts)
+        return
+    speakers = np.asarray(index.speaker)
+    if (speakers >= 0).any():
+        yield speaker_majority(speakers, parts)
+    yield from functionals_baselines(functionals(index), parts)
+
+
+def _pairs(index: ShardIndex, parts: Parts) -> dict[str, list[Pair]]:
+    """Texts in the form that recipes read by default."""
+    shards = ShardReader(index.root)
+    pairs: dict[str, list[Pair]] = {}
+    for part, rows in parts.rows.items():
+        texts = [shards.item(row).text for row in rows.tolist()]
+        pairs[part] = [(t.premise_processed, t.hypothesis_processed) for t in texts if t]
+    return pairs
+
+
+def _scored(index: ShardIndex, parts: Parts, baseline: Baseline, since: float) -> Result:
+    labels = index.manifest.labels
+    splits = {}
+    for part in EVALUATED:
+        predicted = baseline.probabilities[part].argmax(1)
+        splits[part] = class_metrics(
+            parts.codes[part], predicted, labels, _losses(parts, baseline, part)
+        )
+    test = baseline.probabilities["test"].argmax(1)
+    subsets = subset_scores(index, parts.rows["test"], parts.codes["test"], test, labels)
+    return Result(baseline, splits, subsets, time.perf_counter() - since)
+
+
+def _losses(parts: Parts, baseline: Baseline, part: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    own = baseline.probabilities[part]
+    right = own[np.arange(len(own)), parts.codes[part]]
+    return np.asarray(-np.log(np.maximum(right, 1e-12)))
+
+
+def _write(folder: Path, index: ShardIndex, parts: Parts, result: Result) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = [index.key(row) for row in parts.rows["test"].tolist()]
+    write_predictions(
+        folder / "predictions-test.csv", keys, index.manifest.labels, parts.codes["test"],
+        _losses(parts, result.baseline, "test"), result.baseline.probabilities["test"],
+    )  # fmt: skip
+    _write_json(folder / "metrics.json", result.as_dict())
+
+
+def _write_json(path: Path, document: Any) -> None:
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
