@@ -62,7 +62,8 @@ class RegimeConfig:
     """freeze_first: layers that stay as they are, counted from the input, with the embeddings;
     intermediate: layers that are kept."""
     heads_share: float | None = None
-    """heads_removed: share of all attention heads to remove, drawn at random from the seed."""
+    """heads_removed: share of all attention heads to remove; those that a pruned `pretrained` model
+    already lacks count as removed."""
     heads: dict[str, tuple[int, ...]] | None = None
     """heads_removed: the heads to remove, by layer number ("0" is the first), instead of a share."""
     choose: Literal["random", "importance"] = "random"
@@ -112,6 +113,8 @@ class MlmConfig:
     """Hub commit to pin."""
     size: BertSize = "mini"
     """Size of a fresh model."""
+    layers: int | None = None
+    """Layers of a fresh model, if not the size's."""
     vocabulary: int = 8000
     """Entries of a freshly trained tokenizer."""
     text: Literal["processed", "original"] = "processed"

@@ -4,8 +4,9 @@ The folder holds model.safetensors, config.json, the tokenizer or feature extrac
 README.md (a model card) and sokhan.json, which says how to make our class of it again. It is
 written beside its place and renamed, so a folder that exists is whole.
 
-transformers' own classes take every model but one: removed attention heads are filled with zeros,
-which gives the same logits, and the ``mlp`` head comes with its code
+transformers' own classes take every model but two: removed attention heads are filled with zeros,
+which gives the same logits (our class, and a run that starts from the folder, cut them out again,
+as config.json names them), and the ``mlp`` and ``attentive`` heads come with their code
 (``AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True)``).
 """
 
@@ -30,18 +31,24 @@ from transformers import PreTrainedTokenizerBase
 from configs.errors import InputError
 from configs.models import BertConfig, HubertConfig, RegimeConfig
 from trainers.card import CardFacts, write_card
-from trainers.models import hubert_mlp
+from trainers.models import hubert_attentive, hubert_mlp
 from trainers.models.bert import NliModel, adopt
 from trainers.models.hubert import EmotionModel, assemble
+from trainers.models.hubert_attentive import HubertAttentiveForAudioClassification
 from trainers.models.hubert_encoder import PaddedHubert
 from trainers.models.hubert_mlp import HubertMlpForAudioClassification
-from trainers.models.pruning import fill_removed, prune_heads
+from trainers.models.pruning import REMOVED_KEY, fill_removed, prune_heads
 from trainers.models.source import quiet_transformers
 
 FORMAT = 1
 SAMPLE_RATE = 16_000
 WEIGHTS = "model.safetensors"
 ABOUT = "sokhan.json"
+OWN_CODE = {
+    "mlp": (Path(hubert_mlp.__file__), HubertMlpForAudioClassification.__name__),
+    "attentive": (Path(hubert_attentive.__file__), HubertAttentiveForAudioClassification.__name__),
+}
+"""Heads that no class of transformers has: the file with ours, and its name."""
 
 
 def export_emotion(
@@ -57,8 +64,8 @@ def export_emotion(
     ``card`` holds what the model card says, the fields of ``CardFacts``.
     """
     weights = _stock_weights(model, model.state_dict() if state is None else state)
-    with _new_folder(folder) as temporary:
-        _write_json(temporary / "preprocessor_config.json", _feature_extractor(model))
+    with new_folder(folder) as temporary:
+        write_json(temporary / "preprocessor_config.json", _feature_extractor(model))
         _write_model(model, weights, temporary, card)
 
 
@@ -71,7 +78,7 @@ def export_nli(
 ) -> None:
     """Write a BERT classifier, its regime applied, as ``folder``; see ``export_emotion``."""
     weights = _stock_weights(model, model.state_dict() if state is None else state)
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         tokenizer.save_pretrained(temporary)
         _write_model(model, weights, temporary, card)
 
@@ -109,7 +116,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``folder`` when the block ends well, and vanishes else."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Not by mkdtemp: who may read it is said by the umask and the folder above.
@@ -131,10 +138,10 @@ def _write_model(
     card: CardFacts | Mapping[str, Any],
 ) -> None:
     facts = card if isinstance(card, CardFacts) else CardFacts(**card)
-    _write_weights(weights, folder / WEIGHTS)
+    write_weights(weights, folder / WEIGHTS)
     _write_config(model, weights, folder)
     write_card(folder / "README.md", model, facts)
-    _write_json(folder / ABOUT, _about(model, folder / WEIGHTS))
+    write_json(folder / ABOUT, _about(model, folder / WEIGHTS))
 
 
 def _load_emotion(
@@ -193,7 +200,8 @@ def _our_name(stock: str) -> str:
     return stock if stock.startswith("hubert.") else f"head.{stock}"
 
 
-def _write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, readable by whoever may read the folder."""
     from safetensors.torch import save_file
 
     save_file(
@@ -211,18 +219,21 @@ def _write_config(
     if isinstance(model, EmotionModel):
         values["architectures"] = ["HubertForSequenceClassification"]
         values["use_weighted_layer_sum"] = model.settings.head == "weighted"
-        if model.settings.head == "mlp":
-            source, name = Path(hubert_mlp.__file__), HubertMlpForAudioClassification.__name__
+        if model.settings.head in OWN_CODE:
+            source, name = OWN_CODE[model.settings.head]
             shutil.copyfile(source, folder / source.name)
             values["architectures"] = [name]
             values["auto_map"] = {"AutoModelForAudioClassification": f"{source.stem}.{name}"}
     else:
         values["architectures"] = ["BertForSequenceClassification"]
+        values.pop(REMOVED_KEY, None)  # what the model lacked before its regime
+        if model.removed_heads:
+            values[REMOVED_KEY] = _removed(model)
     values["id2label"] = {str(number): label for number, label in enumerate(model.labels)}
     values["label2id"] = {label: number for number, label in enumerate(model.labels)}
     values["dtype"] = str(_widest(weights)).removeprefix("torch.")
     values.pop("_name_or_path", None)
-    _write_json(folder / "config.json", values)
+    write_json(folder / "config.json", values)
 
 
 def _feature_extractor(model: EmotionModel) -> dict[str, Any]:
@@ -242,8 +253,11 @@ def _about(model: EmotionModel | NliModel, weights: Path) -> dict[str, Any]:
     }  # fmt: skip
     if isinstance(model, EmotionModel):
         return {**about, "task": "emotion", "do_normalize": model.do_normalize}
-    removed = {str(layer): list(gone) for layer, gone in model.removed_heads.items()}
-    return {**about, "task": "nli", "removed_heads": removed}
+    return {**about, "task": "nli", "removed_heads": _removed(model)}
+
+
+def _removed(model: NliModel) -> dict[str, list[int]]:
+    return {str(layer): list(gone) for layer, gone in model.removed_heads.items()}
 
 
 def _sha256(path: Path) -> str:
@@ -251,6 +265,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file with sorted keys."""
     text = json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")

@@ -17,9 +17,11 @@ from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request
 from data_shards.splits import Split, label_counts
 from trainers.card import CardFacts
+from trainers.head_choice import choose_heads_once, scoring_samples
 from trainers.losses import ClassLoss, is_training
 from trainers.models.bert import NliModel, build_nli_model
 from trainers.models.freezing import ParameterReport, apply_regime, check_regime, report_of
+from trainers.models.pruning import Heads
 from trainers.task import Batch, StepOutput
 from trainers.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
 from trainers.world import World
@@ -81,6 +83,13 @@ class NliTask:
         self._lengths = world.main_first(
             lambda: count_tokens(index, model.text, tokenizer, folder, about, self.collate.count)
         )
+        self.heads: Heads | None = None
+        regime = model.regime
+        if regime.choose == "importance":
+            samples = scoring_samples(
+                index.root, split, regime.score_on, regime.score_items, self.collate
+            )
+            self.heads = choose_heads_once(self._whole_model, regime, samples, folder, world)
 
     def lengths(self) -> NDArray[np.int32]:
         """(samples,) tokens of each pair."""
@@ -88,11 +97,8 @@ class NliTask:
 
     def build_model(self) -> NliModel:
         """The classifier with its regime applied."""
-        tokenizer, model = self.collate.tokenizer, self.recipe.model
-        built = build_nli_model(
-            model, self.labels, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed
-        )
-        apply_regime(built, model.regime, self.recipe.seed)
+        built = self._whole_model()
+        apply_regime(built, self.recipe.model.regime, self.recipe.seed, self.heads)
         if self.recipe.engine.activation_checkpointing:
             built.enable_activation_checkpointing()
         return built
@@ -115,3 +121,10 @@ class NliTask:
         from trainers.export import export_nli
 
         export_nli(self.build_model(), state, self.collate.tokenizer, folder, card)
+
+    def _whole_model(self) -> NliModel:
+        """The classifier as it is before its regime."""
+        tokenizer, model = self.collate.tokenizer, self.recipe.model
+        return build_nli_model(
+            model, self.labels, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed
+        )

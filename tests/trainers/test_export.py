@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from configs.errors import InputError
-from configs.models import BertConfig, HeadKind, HubertConfig
+from configs.models import BertConfig, HeadKind, HubertConfig, RegimeConfig
 from tests.trainers.test_freezing import MINILM, REGIMES
 from tests.trainers.tiny_models import (
     EMOTIONS,
@@ -33,8 +33,9 @@ from tests.trainers.tiny_models import (
 from trainers.card import CardFacts
 from trainers.export import export_emotion, export_nli, load_exported, read_about
 from trainers.models.bert import NliModel, build_nli_model
-from trainers.models.freezing import apply_regime, check_emotion
+from trainers.models.freezing import apply_regime, check_emotion, check_regime
 from trainers.models.hubert import EmotionModel, build_emotion_model
+from trainers.models.pruning import prune_heads
 from trainers.models.tokenizer import load_tokenizer, train_wordpiece
 
 CARD = CardFacts(
@@ -68,7 +69,7 @@ def same_weights(model: nn.Module, other: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
-@pytest.mark.parametrize("head", ["linear", "weighted", "mlp"])
+@pytest.mark.parametrize("head", ["linear", "weighted", "mlp", "attentive"])
 def test_emotion_models(tmp_path: Path, norm: str, head: HeadKind) -> None:
     model = emotion(tmp_path, norm, head)
     folder = tmp_path / "run" / "model"
@@ -82,19 +83,24 @@ def test_emotion_models(tmp_path: Path, norm: str, head: HeadKind) -> None:
     with torch.no_grad():
         assert torch.equal(again(audio, lengths), model(audio, lengths))
         stock = AutoModelForAudioClassification.from_pretrained(
-            folder, trust_remote_code=head == "mlp"
+            folder, trust_remote_code=head in ("mlp", "attentive")
         ).eval()
         theirs = stock(audio[:1]).logits
         torch.testing.assert_close(theirs, model(audio[:1], lengths[:1]), rtol=1e-5, atol=1e-5)
+        if norm == "layer":  # the others must not be given a mask
+            mask = (torch.arange(audio.shape[1]) < lengths[:, None]).long()
+            theirs = stock(audio, attention_mask=mask).logits
+            torch.testing.assert_close(theirs, model(audio, lengths), rtol=1e-5, atol=1e-5)
     assert stock.config.id2label == dict(enumerate(EMOTIONS))
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     assert extractor.sampling_rate == 16_000 and not extractor.do_normalize
     assert extractor.return_attention_mask == (norm == "layer")
 
 
-def test_mlp_head_loads_without_this_project(tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", ["mlp", "attentive"])
+def test_own_heads_load_without_this_project(head: HeadKind, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    model = emotion(tmp_path, head="mlp")
+    model = emotion(tmp_path, head=head)
     export_emotion(model, None, folder, CARD)
     audio, lengths = clips(samples=(1_000,))
     torch.save(audio, tmp_path / "audio.pt")
@@ -183,6 +189,92 @@ def test_a_run_goes_on_from_an_export(tmp_path: Path, tokenizer: PreTrainedToken
     config = BertConfig(pretrained=str(tmp_path / "model"), max_tokens=32)
     second = build_nli_model(config, RELATIONS, len(tokenizer), 0, seed=9)
     same_weights(first, second)
+
+
+def pruned_export(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> NliModel:
+    """A model with 5 of 12 heads removed, exported to tmp_path/pruned."""
+    model = small_bert(tmp_path / "bert", regime=REGIMES["heads_removed"]).eval()
+    model.classifier.weight.data += 0.3 * torch.randn(model.classifier.weight.shape)
+    apply_regime(model, REGIMES["heads_removed"], seed=1)
+    export_nli(model, None, tokenizer, tmp_path / "pruned", CARD)
+    return model
+
+
+def continued(tmp_path: Path, vocabulary: int, regime: RegimeConfig) -> NliModel:
+    config = BertConfig(pretrained=str(tmp_path / "pruned"), max_tokens=32, regime=regime)
+    return build_nli_model(config, RELATIONS, vocabulary, 0, seed=9).eval()
+
+
+def test_removed_heads_stay_removed_where_a_run_goes_on(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    first = pruned_export(tmp_path, tokenizer)
+    second = continued(tmp_path, len(tokenizer), RegimeConfig())
+    same_weights(first, second)
+    whole = small_bert(tmp_path / "bert")
+    assert sum(p.numel() for p in whole.parameters()) - sum(
+        p.numel() for p in second.parameters()
+    ) == 5 * (4 * 8 * 32 + 3 * 8)
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pruned").eval()
+    ids, mask, types = pairs(words=len(tokenizer))
+    with torch.no_grad():
+        theirs = stock(ids, attention_mask=mask, token_type_ids=types).logits
+        torch.testing.assert_close(second(ids, mask, types), theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", REGIMES)
+def test_each_regime_goes_on_from_a_pruned_model(
+    tmp_path: Path, kind: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    first = pruned_export(tmp_path, tokenizer)
+    regime = REGIMES[kind]
+    if kind == "heads_removed":
+        with pytest.raises(InputError, match=r"heads_share: 0\.4 removes 5 of 12 heads; 6 to 9"):
+            apply_regime(continued(tmp_path, len(tokenizer), regime), regime, seed=1)
+        regime = RegimeConfig("heads_removed", heads_share=0.6)
+    model = continued(tmp_path, len(tokenizer), regime)
+    report = apply_regime(model, regime, seed=1)
+    kept = {n: gone for n, gone in first.removed_heads.items() if n < report.layers}
+    if kind == "heads_removed":
+        assert sum(map(len, report.removed_heads.values())) == 7
+        assert all(set(gone) <= set(report.removed_heads[n]) for n, gone in kept.items())
+    else:
+        assert report.removed_heads == kept
+    export_nli(model, None, tokenizer, tmp_path / "again", CARD)
+    check_nli(model, tmp_path / "again")
+    again = load_exported(tmp_path / "again")
+    assert isinstance(again, NliModel) and again.removed_heads == model.removed_heads
+
+
+def test_the_check_knows_what_a_model_lacked(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    pruned_export(tmp_path, tokenizer)
+    model = continued(tmp_path, len(tokenizer), RegimeConfig())
+    check_regime(model, RegimeConfig())
+    with pytest.raises(AssertionError, match="removed heads"):
+        check_regime(model, RegimeConfig("heads_removed", heads_share=0.6))
+    left = next(n for n in range(4) if n not in model.removed_heads.get(0, ()))
+    prune_heads(model, {0: (left,)})
+    with pytest.raises(AssertionError, match="removed heads"):
+        check_regime(model, RegimeConfig())
+
+
+def test_a_config_that_calls_living_heads_removed(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    pruned_export(tmp_path, tokenizer)
+    path = tmp_path / "pruned" / "config.json"
+    config = json.loads(path.read_text())
+    for given, message in (
+        ({"0": [0, 1], "1": [0, 1]}, "the weights of layer . hold heads that it calls removed"),
+        ({"7": [0]}, r"sokhan_removed_heads\.7: no such layer"),
+        ([1], "sokhan_removed_heads is not heads by layer"),
+    ):
+        path.write_text(json.dumps({**config, "sokhan_removed_heads": given}))
+        with pytest.raises(InputError, match=message) as caught:
+            continued(tmp_path, len(tokenizer), RegimeConfig())
+        assert "\n" not in str(caught.value)
 
 
 def test_an_export_replaces_another_whole_or_not_at_all(tmp_path: Path) -> None:

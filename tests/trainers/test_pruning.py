@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from configs.errors import InputError
 from tests.trainers.tiny_models import pairs, small_bert
-from trainers.models.pruning import check_heads, choose_heads, fill_removed, prune_heads
+from trainers.models.pruning import check_heads, choose_heads, draw_heads, fill_removed, prune_heads
 
 REMOVED = {0: (1,), 2: (0, 2, 3)}
 
@@ -54,11 +55,18 @@ def test_filling_is_the_inverse(tmp_path: Path) -> None:
         assert torch.equal(whole.state_dict()[name], value), name
 
 
-def test_pruning_twice_is_a_mistake(tmp_path: Path) -> None:
-    model = small_bert(tmp_path / "bert")
-    prune_heads(model, REMOVED)
-    with pytest.raises(AssertionError, match="prune it once"):
-        prune_heads(model, {1: (0,)})
+def test_heads_can_go_one_after_the_other(tmp_path: Path) -> None:
+    """Heads keep the whole model's numbers, whatever has gone before."""
+    at_once, in_turn = small_bert(tmp_path / "bert").eval(), small_bert(tmp_path / "bert").eval()
+    prune_heads(at_once, REMOVED)
+    for removed in ({2: (2,)}, {0: (1,), 2: (0,)}, {2: (3,)}):
+        prune_heads(in_turn, removed)
+    assert in_turn.removed_heads == REMOVED
+    with torch.no_grad():
+        assert torch.equal(in_turn(*pairs()), at_once(*pairs()))
+    for wrong in ({0: (1,)}, {2: (1,)}, {1: (0, 1, 2, 3)}):
+        with pytest.raises(AssertionError, match="cannot all go"):
+            prune_heads(in_turn, wrong)
 
 
 @pytest.mark.parametrize("share", [0.1, 1 / 3, 0.5, 11 / 12])
@@ -74,6 +82,23 @@ def test_random_choice(share: float) -> None:
 
 def test_random_choice_is_the_same_everywhere() -> None:
     assert choose_heads(3, 4, 0.4, seed=0) == {0: (2, 3), 1: (1, 3), 2: (0,)}
+
+
+def test_random_choice_from_a_model_that_lacks_heads() -> None:
+    gone = {0: (0, 1), 2: (3,)}
+    more = choose_heads(3, 4, 0.5, seed=0, gone=gone)
+    assert sum(map(len, more.values())) == 3, "6 of 12, of which 3 have gone"
+    assert not any(set(gone.get(layer, ())) & set(heads) for layer, heads in more.items())
+    assert len(more.get(0, ())) <= 1
+    with pytest.raises(InputError, match=r"removes 3 of 12 heads; 4 to 9 .* 3 have gone before"):
+        choose_heads(3, 4, 0.25, seed=0, gone=gone)
+
+
+def test_a_larger_draw_holds_the_smaller() -> None:
+    drawn = [draw_heads(3, 4, count, "0 1", {}) for count in range(10)]
+    assert drawn[0] == {} and drawn[9] != draw_heads(3, 4, 9, "0 2", {})
+    for fewer, more in pairwise(drawn):
+        assert all(set(heads) <= set(more[layer]) for layer, heads in fewer.items())
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 0.01, 0.95])
@@ -100,6 +125,15 @@ def test_bad_shares_are_named(share: float) -> None:
 def test_bad_lists_are_named(given: dict[str, tuple[int, ...]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_heads(3, 4, given)
+
+
+def test_heads_that_are_gone_cannot_be_listed() -> None:
+    with pytest.raises(
+        InputError, match=r"heads\.1: head 2 is gone already from model\.pretrained"
+    ):
+        check_heads(3, 4, {"1": (0, 2)}, gone={1: (2,)})
+    with pytest.raises(InputError, match=r"heads\.1: all 4 heads"):
+        check_heads(3, 4, {"1": (0, 1, 3)}, gone={1: (2,)})
 
 
 def test_good_list() -> None:

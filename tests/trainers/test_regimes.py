@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.ranks import RankPool
-from tests.trainers.jobs import train_and_compare
+from tests.trainers.jobs import losses_of, train_and_compare
+from tests.trainers.test_world_sizes import assert_close, hubert
 
 Ranks = Callable[[int], RankPool]
 REGIMES = {
@@ -43,7 +44,7 @@ def test_regime_at_stage(regime: str, stage: int, ranks: Ranks, text_shards: Pat
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-@pytest.mark.parametrize("head", ["linear", "mlp", "weighted"])
+@pytest.mark.parametrize("head", ["linear", "mlp", "weighted", "attentive"])
 def test_hubert_with_frozen_convolutions(
     head: str, stage: int, ranks: Ranks, speech_shards: Path
 ) -> None:
@@ -59,3 +60,39 @@ def test_hubert_with_frozen_convolutions(
     assert any(name.startswith("head.") for name in result["changed"])
     assert result["same weights"]
     assert result["difference"] < 1e-5
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("trains", ["head", "last"])
+def test_hubert_with_a_frozen_encoder(
+    trains: str, stage: int, ranks: Ranks, speech_shards: Path
+) -> None:
+    recipe = [
+        "--data.shards", str(speech_shards), "--data.workers", "0", "--model.trains", trains,
+        "--model.max_seconds", "1", "--engine.zero", str(stage), "--batching.budget", "4",
+        "--model.head", "attentive",
+        *(["--model.last_layers", "1"] if trains == "last" else []),
+    ]  # fmt: skip
+    result = ranks(2).run(train_and_compare, "demo/hubert", recipe, 2)[0]
+    kept = ("head.", "hubert.encoder.layers.1.") if trains == "last" else ("head.",)
+    assert all(name.startswith(kept) for name in result["trainable"])
+    assert not any(name.startswith(kept) for name in result["frozen"])
+    assert set(result["changed"]) <= set(result["trainable"])
+    for prefix in kept:
+        assert any(name.startswith(prefix) for name in result["changed"])
+    assert result["same weights"]
+    assert result["difference"] < 1e-5
+
+
+@pytest.mark.parametrize("settings", [["--model.head", "attentive"], ["--model.trains", "last"]])
+def test_zero_stages_agree(settings: list[str], ranks: Ranks, speech_shards: Path) -> None:
+    """On clips of unequal lengths: ranks that pad and ranks that do not must reduce gradients in the
+    same order. A large eps makes Adam show the size of gradients, which it hides otherwise."""
+    recipe = [*hubert(speech_shards), "--optim.eps", "0.1", "--optim.lr", "0.02", *settings]
+    recipe += ["--model.last_layers", "1"] if "last" in settings else []
+    stages = [
+        ranks(2).run(losses_of, "demo/hubert", [*recipe, "--engine.zero", str(stage)], 12)[0]
+        for stage in (0, 2, 3)
+    ]
+    for stage in stages[1:]:
+        assert_close(stage["losses"], stages[0]["losses"])

@@ -14,6 +14,7 @@ from transformers import BertForSequenceClassification
 from configs.errors import InputError
 from configs.models import BertConfig, BertSize
 from trainers.models.masking import attention_mask_for
+from trainers.models.pruning import prune_exported
 from trainers.models.source import (
     load_weights,
     quiet_transformers,
@@ -49,7 +50,7 @@ class NliModel(BertForSequenceClassification):
     settings: BertConfig
     labels: tuple[str, ...]
     removed_heads: Mapping[int, tuple[int, ...]]
-    """Attention heads that a regime took out, by layer; numbers are those of the whole model."""
+    """Attention heads that were taken out, by layer; numbers are those of the whole model."""
 
     def forward(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
@@ -77,7 +78,8 @@ def build_nli_model(
 
     ``vocabulary_size`` and ``pad_token_id`` are the tokenizer's; a fresh model has as many word
     embeddings. All new weights are a function of ``seed``. Weights of a checkpoint's classifier are
-    kept where it names the same labels in the same order, so that one run can go on from another.
+    kept where it names the same labels in the same order, so that one run can go on from another;
+    heads that were removed from an export stay removed.
     Raises InputError where the pre-trained model is missing or does not fit.
     """
     if len(labels) < 2:
@@ -109,7 +111,9 @@ def build_nli_model(
                 logger.warning("%s: classifier of other labels replaced by a fresh one", folder)
                 torch.nn.init.normal_(model.classifier.weight, std=architecture.initializer_range)
                 torch.nn.init.zeros_(model.classifier.bias)
-    return adopt(model, config, labels)
+    adopt(model, config, labels)
+    prune_exported(model)
+    return model
 
 
 def adopt(model: NliModel, config: BertConfig, labels: Sequence[str]) -> NliModel:

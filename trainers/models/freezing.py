@@ -1,4 +1,4 @@
-"""The five ways to fine-tune a BERT, and an exact account of which parameters train.
+"""The five ways to fine-tune a BERT, and an exact account of which parameters train, HuBERT's too.
 
 full: everything. freeze_first: embeddings and the first layers stay as they are. embeddings_last:
 only the embeddings, the last layer, pooler and classifier train. intermediate: the encoder is cut
@@ -19,7 +19,7 @@ from configs.errors import InputError
 from configs.models import RegimeConfig
 from trainers.models.bert import NliModel
 from trainers.models.hubert import EmotionModel
-from trainers.models.pruning import check_heads, choose_heads, prune_heads
+from trainers.models.pruning import REMOVED_KEY, Heads, check_heads, choose_heads, prune_heads
 
 FIELDS: dict[str, set[str]] = {
     "full": set(), "freeze_first": {"layers"}, "embeddings_last": set(), "intermediate": {"layers"},
@@ -61,10 +61,14 @@ class ParameterReport:
         return line
 
 
-def apply_regime(model: NliModel, regime: RegimeConfig, seed: int) -> ParameterReport:
+def apply_regime(
+    model: NliModel, regime: RegimeConfig, seed: int, chosen: Heads | None = None
+) -> ParameterReport:
     """Freeze, cut or prune a freshly built model as ``regime`` says, check it, and report.
 
-    ``seed`` draws the heads of ``heads_share``. Raises InputError naming the key that is wrong.
+    ``seed`` draws the heads of ``heads_share``, unless they are ``chosen`` by their importance
+    (``trainers.head_choice``). A model that lacks heads keeps lacking them, and they count among
+    ``heads_share``. Raises InputError naming the key that is wrong.
     """
     bert, depth = model.bert, model.config.num_hidden_layers
     _check_fields(regime)
@@ -79,13 +83,17 @@ def apply_regime(model: NliModel, regime: RegimeConfig, seed: int) -> ParameterR
         layers = _layers(regime, 1, depth)
         bert.encoder.layer = bert.encoder.layer[:layers]
         model.config.num_hidden_layers = layers
+        model.removed_heads = _below(layers, model.removed_heads)
     elif regime.kind == "heads_removed":
-        heads = model.config.num_attention_heads
+        heads, gone = model.config.num_attention_heads, model.removed_heads
         if regime.heads is not None:
-            removed = check_heads(depth, heads, regime.heads)
+            removed = check_heads(depth, heads, regime.heads, gone)
+        elif regime.choose == "importance":
+            assert chosen, "heads are chosen before the model is built"
+            removed = dict(chosen)
         else:
             assert regime.heads_share is not None
-            removed = choose_heads(depth, heads, regime.heads_share, seed)
+            removed = choose_heads(depth, heads, regime.heads_share, seed, gone)
         prune_heads(model, removed)
     check_regime(model, regime)
     return report_of(model)
@@ -116,16 +124,31 @@ def check_regime(model: NliModel, regime: RegimeConfig) -> None:
         kept = model.config.num_attention_heads - len(model.removed_heads.get(number, ()))
         units = layer_module.attention.self.query.out_features
         assert units == kept * size, f"layer {number} has {units} units in heads, not {kept * size}"
-    assert bool(model.removed_heads) == (regime.kind == "heads_removed")
+    before = {int(n): tuple(gone) for n, gone in getattr(model.config, REMOVED_KEY, {}).items()}
+    same = model.removed_heads == _below(depth, before)
+    assert same != (regime.kind == "heads_removed"), f"removed heads: {model.removed_heads}"
 
 
 def check_emotion(model: EmotionModel) -> None:
-    """Assert that a HuBERT's convolutions train only if its recipe says so, and all else does."""
-    unused = model.settings.head == "weighted" and model.architecture.do_stable_layer_norm
+    """Assert that exactly the parameters of a HuBERT train that its recipe says, judged by their
+    names."""
+    settings, stable = model.settings, model.architecture.do_stable_layer_norm
+    depth = model.architecture.num_hidden_layers
+    first = {"all": 0, "last": depth - (settings.last_layers or 0), "head": depth}[settings.trains]
     for name, parameter in model.named_parameters():
-        frozen = name.startswith("hubert.feature_extractor.") and model.settings.freeze_conv
-        frozen = frozen or (unused and name.startswith("hubert.encoder.layer_norm."))
-        assert parameter.requires_grad != frozen, f"{name} must train: {not frozen}"
+        found = re.match(r"hubert\.encoder\.layers\.(\d+)\.", name)
+        if found:
+            expected = int(found[1]) >= first
+        elif name.startswith("hubert.encoder.layer_norm.") and stable:
+            # Behind the last layer; a weighted head reads what lies before it.
+            expected = settings.trains != "head" and settings.head != "weighted"
+        elif name.startswith("hubert.feature_extractor."):
+            expected = settings.trains == "all" and not settings.freeze_conv
+        elif name.startswith("hubert."):
+            expected = settings.trains == "all"
+        else:
+            expected = True
+        assert parameter.requires_grad == expected, f"{name} must train: {expected}"
 
 
 def report_of(model: NliModel | EmotionModel) -> ParameterReport:
@@ -144,6 +167,11 @@ def report_of(model: NliModel | EmotionModel) -> ParameterReport:
     )  # fmt: skip
 
 
+def _below(depth: int, removed: Heads) -> Heads:
+    """The removed heads of the first ``depth`` layers."""
+    return {layer: gone for layer, gone in removed.items() if layer < depth}
+
+
 def _layer_list(model: NliModel | EmotionModel) -> nn.ModuleList:
     if isinstance(model, EmotionModel):
         return model.hubert.encoder.layers
@@ -152,7 +180,13 @@ def _layer_list(model: NliModel | EmotionModel) -> nn.ModuleList:
 
 def _group(name: str) -> str:
     """A parameter's part of the model, short enough for a log line."""
-    for part in ("embeddings", "feature_extractor", "pooler"):
+    for part in (
+        "embeddings",
+        "feature_extractor",
+        "feature_projection",
+        "pos_conv_embed",
+        "pooler",
+    ):
         if f".{part}." in name:
             return part
     found = re.search(r"encoder\.layers?\.(\d+)\.", name)

@@ -1,0 +1,79 @@
+"""The noise shortcut, measured: the test part as it is, and with every clip changed.
+
+With ``data.balance: reference`` every clip of a minority class is changed in training (noise, a
+circular shift), so that noise itself says "not the majority". A model that has learnt this predicts
+the majority class less often when the same test clips come with noise. See
+``data_shards.plan.select_entries``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from data_shards.plan import Entries
+from data_shards.reader import Augmentation
+from trainers.cached_emotion import with_encoder
+from trainers.data import RunData
+from trainers.evaluate import Predictions, predict
+
+
+@dataclass(frozen=True)
+class ChangedData(RunData):
+    """A run's data with every entry of every part changed once, as ``data.augment`` says.
+
+    No pitch is shifted: such copies exist for the training part's minority classes alone.
+    """
+
+    def entries(self, part: str, epoch: int = 1) -> Entries:
+        """The part's rows, each the first changed version of itself."""
+        rows = self.split.rows(part).astype(np.int64)
+        return Entries(rows, np.ones(len(rows), np.int32))
+
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """Noise and shift, drawn from the recipe's seed."""
+        config = replace(self.recipe.data.augment, semitones=(0,))
+        return Augmentation(config, self.recipe.seed, pitched=None, same_every_epoch=True)
+
+
+def noised_scores(data: RunData, model: nn.Module) -> dict[str, Any]:
+    """Scores of the test part as it is ("clean") and with every clip changed ("noised"), and the share
+    of predictions that differ. A collective call; the same on all ranks.
+
+    ``model`` is what ``data.task.build_model`` makes, in evaluation mode on the world's device.
+    """
+    data, model = with_encoder(data, model)
+    changed = ChangedData(data.recipe, data.index, data.split, data.task, data.world)
+    clean, noised = predict(model, data, "test"), predict(model, changed, "test")
+    model.eval()
+    assert (clean.rows == noised.rows).all(), "both plans hold the same rows in the same order"
+    differ = clean.logits.argmax(1) != noised.logits.argmax(1)
+    return {
+        "clean": _scores(clean, data.task.labels),
+        "noised": _scores(noised, data.task.labels),
+        "changed": float(differ.mean()),
+        "augment": {
+            "noise": changed.augmentation.config.noise,
+            "shift_seconds": changed.augmentation.config.shift_seconds,
+            "semitones": [0],
+            "changes": "Gaussian noise and a circular shift of every clip; no pitch shift",
+        },
+    }
+
+
+def _scores(predictions: Predictions, labels: tuple[str, ...]) -> dict[str, Any]:
+    metrics = predictions.metrics(labels)
+    counts = np.bincount(predictions.logits.argmax(1), minlength=len(labels))
+    shares = (counts / counts.sum()).tolist()
+    return {
+        "accuracy": metrics.accuracy,
+        "uar": metrics.uar,
+        "macro_f1": metrics.macro_f1,
+        "recall": dict(zip(labels, metrics.recall, strict=True)),
+        "predicted_share": dict(zip(labels, shares, strict=True)),
+    }
