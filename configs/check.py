@@ -144,6 +144,10 @@ def _check_hubert(recipe: EmotionRecipe) -> None:
             "key 'model.cache' keeps pooled features of a frozen encoder: it needs model.trains head and a "
             "head other than attentive"
         )
+    if model.cache and model.padding != "exact":
+        raise InputError(
+            "key 'model.cache' needs model.padding exact: a clip's features must not depend on its batch"
+        )
     if model.cache and recipe.data.balance in ("reference", "clean"):
         raise InputError(
             "key 'model.cache' keeps features of the clips as they are; data.balance must be none or sampled"
@@ -151,6 +155,10 @@ def _check_hubert(recipe: EmotionRecipe) -> None:
     if model.layerdrop and model.head == "weighted":
         raise InputError(
             "key 'model.layerdrop' must be 0 with model.head weighted: it needs all layers"
+        )
+    if model.layerdrop and model.cache:
+        raise InputError(
+            "key 'model.layerdrop' must be 0 with model.cache: features are of all layers"
         )
     if model.layerdrop and zero_stage(recipe.engine):
         raise InputError(
@@ -161,6 +169,11 @@ def _check_hubert(recipe: EmotionRecipe) -> None:
 def _check_rates(recipe: Recipe) -> None:
     optim = recipe.optim
     _at_least(0, {"optim.head_lr": optim.head_lr, "loss.strength": recipe.loss.strength})
+    if optim.head_lr is not None and optim.lr == 0:
+        raise InputError(
+            "key 'optim.lr' is 0, of which no optim.head_lr is a multiple; to train the head alone, "
+            "freeze what lies below it (model.trains head, or a regime)"
+        )
     if not 0 < optim.layer_decay <= 1:
         raise InputError(
             f"key 'optim.layer_decay' is {optim.layer_decay}; it must be above 0 and at most 1"
@@ -197,6 +210,9 @@ def _check_mlm(recipe: MlmRecipe) -> None:
     model = recipe.model
     _share({"model.dropout": model.dropout})
     _share_above_zero({"model.mask_share": model.mask_share})
+    _at_least(1, {"model.layers": model.layers})
+    if model.layers is not None and model.pretrained:
+        raise InputError("key 'model.layers' is for fresh models; with model.pretrained leave it out")
     _at_least(8, {"model.max_tokens": model.max_tokens})
     if recipe.batching.budget < model.max_tokens:
         raise InputError(

@@ -62,6 +62,11 @@ class Request:
 Collate = Callable[[Request, Sequence[Item]], Any]
 
 
+class RowCollate:
+    """A collate that has at hand whatever it needs of a row: nothing is read for it, it is called with
+    no items, in the training process."""
+
+
 class ShardReader:
     """Random access to the payloads of a shard folder. Picklable; opens files where it is used."""
 
@@ -142,6 +147,8 @@ class MicroBatches:
         self.pitched = ShardReader(pitched) if pitched else None
 
     def __getitem__(self, request: Request) -> Any:
+        if isinstance(self.collate, RowCollate):
+            return self.collate(request, ())  # type: ignore[operator]
         pairs = zip(request.rows.tolist(), request.copies.tolist(), strict=True)
         return self.collate(request, [self._item(row, copy, request.epoch) for row, copy in pairs])
 
@@ -211,6 +218,8 @@ def open_loader(
     """
     from torch.utils.data import DataLoader
 
+    if isinstance(dataset.collate, RowCollate):
+        workers = 0
     context = multiprocessing.get_context("forkserver") if workers else None
     if context is not None:
         context.set_forkserver_preload([type(dataset.collate).__module__])

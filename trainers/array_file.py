@@ -1,0 +1,67 @@
+"""Large float32 arrays kept beside the shards: a file is whole or it is not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+def open_array(place: Path, shape: tuple[int, ...]) -> FloatArray | None:
+    """A whole file of that shape, memory-mapped; None where there is none."""
+    try:
+        array: FloatArray = np.load(place, mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    return array if array.shape == shape and array.dtype == np.float32 else None
+
+
+@contextmanager
+def new_array(place: Path, shape: tuple[int, ...]) -> Iterator[FloatArray | None]:
+    """An array on disk that becomes ``place`` when the block ends well and vanishes else; None where
+    it cannot be made: the folder is read-only, as shared shards may be, or the disk is full."""
+    partial = place.with_suffix(f".{platform.node()}-{os.getpid()}.npy")
+    try:
+        array = _reserve(partial, shape)
+        yield array
+        if array is not None:
+            array.flush()
+            # Others may have made it meanwhile and read it: replaced, it would be lost to them on NFS.
+            if open_array(place, shape) is None:
+                partial.replace(place)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _reserve(partial: Path, shape: tuple[int, ...]) -> Any:
+    try:
+        partial.parent.mkdir(exist_ok=True)
+        _sweep(partial)
+        array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        with partial.open("r+b") as file:
+            # Now or never: a mapped write that finds no space would kill the process.
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        return None
+    return array
+
+
+def _sweep(partial: Path) -> None:
+    """Remove what processes of this machine that were killed have left."""
+    prefix = f"{partial.name.split('.')[0]}.{platform.node()}-"
+    for left in partial.parent.glob(f"{prefix}*.npy"):
+        process = left.name.removeprefix(prefix).removesuffix(".npy")
+        if process.isdigit() and not Path("/proc", process).exists():
+            left.unlink(missing_ok=True)
