@@ -44,6 +44,8 @@ class Batching:
     """Entries of a global step; None: micro-batches of similar length under `budget`."""
     budget: int = 0
     """Padded length that a micro-batch may hold; a longer entry is alone in its own."""
+    packed: bool = False
+    """Entries are laid one behind the other, in random order: the budget is their sum."""
     window: int = 1_000_000
     """Entries shuffled together."""
 
@@ -93,15 +95,20 @@ def permutation(n: int, *seed: int) -> Rows:
     return np.argsort(random_keys(n, *seed), kind="stable").astype(np.int64)
 
 
-def select_entries(rows: Rows, labels: NDArray[Any], balance: Balance, seed: int) -> Entries:
+def select_entries(
+    rows: Rows, labels: NDArray[Any], balance: Balance, seed: int, epoch: int = 1
+) -> Entries:
     """The entries of an epoch: ``rows`` (labels beside them), balanced to the majority's count.
 
     A class of n rows beside a majority of N gets every row N // n times and N % n rows, drawn by
     ``seed``, once more. ``reference`` marks every entry of a minority class as changed, originals
-    included; ``clean`` only the copies.
+    included; ``clean`` only the copies. ``sampled`` keeps the number of rows and draws anew in every
+    ``epoch``; to the others an epoch is like any other.
     """
     if balance == "none" or len(rows) == 0:
         return Entries(rows.astype(np.int64), np.zeros(len(rows), np.int32))
+    if balance == "sampled":
+        return _sampled(rows, labels, seed, epoch)
     classes, counts = np.unique(labels, return_counts=True)
     majority = int(counts.max())
     first = 1 if balance == "reference" else 0
@@ -118,6 +125,25 @@ def select_entries(rows: Rows, labels: NDArray[Any], balance: Balance, seed: int
         starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
         out_copies.append((np.arange(majority) - starts + first).astype(np.int32))
     return Entries(np.concatenate(out_rows), np.concatenate(out_copies))
+
+
+def _sampled(rows: Rows, labels: NDArray[Any], seed: int, epoch: int) -> Entries:
+    """As many unchanged entries as rows, the classes' numbers at most one apart.
+
+    Which classes get one more is drawn by (``seed``, ``epoch``), and so is which rows of a class stand
+    for it: all of them as often as they fit in, the rest without repeats.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    wanted = np.full(len(classes), len(rows) // len(classes), np.int64)
+    wanted[permutation(len(classes), seed, epoch, 8)[: len(rows) % len(classes)]] += 1
+    drawn = []
+    for label, count, number in zip(
+        classes.tolist(), counts.tolist(), wanted.tolist(), strict=True
+    ):
+        repeats = np.full(count, number // count, np.int64)
+        repeats[permutation(count, seed, epoch, 9, label)[: number % count]] += 1
+        drawn.append(np.repeat(rows[labels == label].astype(np.int64), repeats))
+    return Entries(np.concatenate(drawn), np.zeros(len(rows), np.int32))
 
 
 def plan_epoch(
@@ -173,6 +199,8 @@ def _cut(
         share = batching.items * per_step // batching.micro_batches
         steps = [order[n : n + share] for n in range(0, len(order), share)]
         return [piece for step in steps for piece in _exactly(per_step, [step])]
+    if batching.packed:
+        return _packed(order, np.asarray(lengths)[entries.rows[order]], batching.budget)
     size = quantise(np.asarray(lengths)[entries.rows[order]])
     by_length = order[np.argsort(size, kind="stable")]
     pieces = _under_budget(by_length, np.sort(size, kind="stable"), batching.budget)
@@ -198,6 +226,17 @@ def _under_budget(order: Rows, size: NDArray[np.int64], budget: int) -> list[Row
             count = max(1, min(count - 1, budget // int(size[start + count - 1])))
         pieces.append(order[start : start + count])
         start += count
+    return pieces
+
+
+def _packed(order: Rows, size: NDArray[Any], budget: int) -> list[Rows]:
+    """Cut an order greedily so that the entries' sizes sum up to the budget at most."""
+    ends = np.cumsum(size, dtype=np.int64)
+    pieces, start, before = [], 0, 0
+    while start < len(order):
+        stop = max(start + 1, int(np.searchsorted(ends, before + budget, side="right")))
+        pieces.append(order[start:stop])
+        start, before = stop, int(ends[stop - 1])
     return pieces
 
 

@@ -25,7 +25,7 @@ from data_shards.plan import (
     select_entries,
 )
 from data_shards.reader import Augmentation, MicroBatches, RankRequests, open_loader
-from data_shards.splits import PARTS, Split, check_classes, speaker_overlap
+from data_shards.splits import PARTS, Split, check_classes, label_counts, speaker_overlap
 from data_shards.staging import forget
 from trainers.staging import stage
 from trainers.task import Batch, Task
@@ -65,7 +65,7 @@ class RunData:
     def augmentation(self) -> Augmentation | None:
         """How changed entries are made; the pitch-shifted clips are made now if they are missing."""
         data = self.recipe.data
-        if data.balance == "none":
+        if data.balance in ("none", "sampled"):
             return None
         pitched = self.world.main_first(lambda: make_pitched(self.index, self.split, data.augment))
         if pitched and data.stage:
@@ -86,11 +86,16 @@ class RunData:
         """(samples,) in frames or tokens."""
         return self.task.lengths()
 
-    def entries(self, part: str) -> Entries:
-        """What a part consists of: train is balanced as the recipe says, the others are as they are."""
+    def entries(self, part: str, epoch: int = 1) -> Entries:
+        """What a part consists of: train is balanced as the recipe says, the others are as they are.
+
+        ``epoch`` matters to balance ``sampled`` alone, and there to which rows are drawn, not to how
+        many.
+        """
         rows = self.split.rows(part)
+        labels = np.asarray(self.index.label)[rows]
         balance = self.recipe.data.balance if part == "train" else "none"
-        return select_entries(rows, np.asarray(self.index.label)[rows], balance, self.recipe.seed)
+        return select_entries(rows, labels, balance, self.recipe.seed, epoch)
 
     def training_plan(self, epoch: int) -> EpochPlan:
         """The plan of an epoch, counted from 1."""
@@ -100,9 +105,10 @@ class RunData:
             batching.micro_batches,
             items=batching.items if batching.kind == "fixed" else None,
             budget=budget,
+            packed=batching.kind == "packed",
             window=batching.window,
         )
-        entries = self.entries("train")
+        entries = self.entries("train", epoch)
         return plan_epoch(
             entries,
             self.lengths,
@@ -113,11 +119,16 @@ class RunData:
         )
 
     def evaluation_plan(self, part: str) -> EpochPlan:
-        """Every entry of a part once."""
+        """Every entry of a part once; of a sampled train part, which has other entries in every
+        epoch, every row."""
         evaluation = self.recipe.evaluation
         lengths = self.lengths if evaluation.sort_by_length else None
+        entries = self.entries(part)
+        if self.recipe.data.balance == "sampled":
+            rows = self.split.rows(part).astype(np.int64)
+            entries = Entries(rows, np.zeros(len(rows), np.int32))
         return plan_evaluation(
-            self.entries(part),
+            entries,
             lengths,
             items=evaluation.items,
             micro_batches=self.recipe.batching.micro_batches,
@@ -130,9 +141,11 @@ class RunData:
 
     def planned_steps(self) -> int:
         """Global steps of all epochs."""
-        epochs = self.recipe.loop.epochs
-        if len(self.entries("train")) <= self.recipe.batching.window:
-            # One window is cut at the same places whatever its order.
+        epochs, recipe = self.recipe.loop.epochs, self.recipe
+        one_window = len(self.entries("train")) <= recipe.batching.window
+        same_lengths = recipe.batching.kind == "buckets" and recipe.data.balance != "sampled"
+        if one_window and (recipe.batching.kind == "fixed" or same_lengths):
+            # It is cut at the same places whatever its order.
             return epochs * self.training_plan(1).steps
         return sum(self.training_plan(epoch).steps for epoch in range(1, epochs + 1))
 
@@ -176,10 +189,8 @@ class RunData:
         """What ``data.json`` says."""
         counts = {}
         for part in PARTS:
-            of_label = np.bincount(
-                self.index.label[self.split.rows(part)], minlength=len(self.task.labels)
-            )
-            counts[part] = dict(zip(self.task.labels, of_label.tolist(), strict=True))
+            of_label = label_counts(self.index, self.split, part).tolist()
+            counts[part] = dict(zip(self.index.manifest.labels, of_label, strict=True))
         manifest = self.index.manifest
         return {
             "corpus": manifest.corpus,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from configs.check import zero_stage
 from configs.errors import InputError
 from configs.schema import EngineConfig, OptimConfig
-from trainers.optim import build_optimizer
+from trainers.optim import build_optimizer, set_rate
 from trainers.sharding import (
     Piece,
     buffer_pieces,
@@ -120,9 +120,8 @@ class Engine:
         }
 
     def set_learning_rate(self, rate: float) -> None:
-        """For the next update."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        """The base rate of the next update; each group of parameters has its multiple of it."""
+        set_rate(self._optimizer, rate)
 
     def pieces(self) -> list[Piece]:
         """This rank's share of everything that a checkpoint holds; all ranks' together are the whole.

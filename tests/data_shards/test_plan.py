@@ -160,6 +160,38 @@ def test_balancing_counts_and_marks() -> None:
     assert len(plain) == 17 and not plain.copies.any()
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(0, 5), st.integers(1, 4))
+@settings(max_examples=80, deadline=None)
+def test_sampling_draws_classes_equally_often(sizes: list[int], seed: int, epoch: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    rows = np.arange(len(labels)) * 3 + 5
+    entries = select_entries(rows, labels, "sampled", seed, epoch)
+    assert len(entries) == len(rows) and not entries.copies.any()
+    times = np.bincount((entries.rows - 5) // 3, minlength=len(rows))
+    assert set(entries.rows.tolist()) <= set(rows.tolist())
+    of_class = [times[labels == label] for label in range(len(sizes))]
+    counts = [int(part.sum()) for part in of_class]
+    assert max(counts) - min(counts) <= 1
+    # No row is drawn again before all of its class have been.
+    assert all(part.max() - part.min() <= 1 for part in of_class)
+
+
+def test_sampling_draws_anew_in_every_epoch() -> None:
+    labels = np.repeat([4, 7, 9], [50, 20, 11])
+    rows = np.arange(81)
+
+    def drawn(seed: int, epoch: int) -> list[int]:
+        return select_entries(rows, labels, "sampled", seed, epoch).rows.tolist()
+
+    assert drawn(0, 1) == drawn(0, 1)
+    assert len({tuple(drawn(seed, epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}) == 6
+    seen = {row for epoch in range(1, 9) for row in drawn(0, epoch)}
+    assert seen == set(range(81)), "every row has its turn"
+    for balance in ("none", "reference", "clean"):
+        epochs = [select_entries(rows, labels, balance, 0, epoch) for epoch in (1, 2)]  # type: ignore[arg-type]
+        assert epochs[0].rows.tolist() == epochs[1].rows.tolist()
+
+
 def test_the_reference_report_trains_on_2538_rows() -> None:
     labels = np.repeat(np.arange(6), [423, 15, 81, 411, 180, 90])
     entries = select_entries(np.arange(1200), labels, "reference", seed=0)

@@ -7,13 +7,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.beginning import Beginning
 from configs.load import load_recipe
 from configs.schema import CheckpointConfig
 from data_shards.index import open_index
+from data_shards.plan import EpochPlan
 from data_shards.splits import load_split
 from trainers.checkpoint import Checkpoint
 from trainers.data import RunData
@@ -214,3 +217,47 @@ def train_recipe(
 ) -> str:
     """A whole training; returns the run directory."""
     return str(train(load_recipe(name, overrides), world, beginning or Beginning()))
+
+
+def loss_by_hand(world: World, name: str, overrides: list[str]) -> float:
+    """The mean loss of the first global step, sample by sample, by the formulas of ``LossConfig``.
+    For one rank, without dropout."""
+    data = open_data(world, name, overrides)
+    config, model = data.recipe.loss, data.task.build_model()
+    labels = np.asarray(data.index.label)[data.split.rows("train")]
+    shares = np.bincount(labels, minlength=len(data.task.labels)) / len(labels)
+    weights = (1 / shares) ** config.strength
+    weights = weights / (weights * shares).sum()
+    losses: list[float] = []
+    for batch in next(data.batches(data.training_plan(1), 1)):
+        with torch.no_grad():
+            logits = model(*batch.inputs).double().numpy()
+        for row, label in zip(logits, batch.labels.tolist(), strict=True):
+            if config.kind == "logit_adjusted":
+                row = row + config.strength * np.log(shares)
+            weight = weights[label] if config.kind == "class_weights" else 1.0
+            losses.append(weight * float(np.log(np.exp(row).sum()) - row[label]))
+    return sum(losses) / len(losses)
+
+
+def plans_of(world: World, name: str, overrides: list[str]) -> dict[str, Any]:
+    """Classes of each epoch's entries, steps planned and promised, rows that an evaluation sees."""
+    data = open_data(world, name, overrides)
+    labels = np.asarray(data.index.label)
+    plans = [data.training_plan(epoch) for epoch in range(1, data.recipe.loop.epochs + 1)]
+    drawn = [_counted_rows(plan) for plan in plans]
+    return {
+        "counts": [np.bincount(labels[rows]).tolist() for rows in drawn],
+        "rows": [rows.tolist() for rows in drawn],
+        "steps": sum(plan.steps for plan in plans),
+        "promised": data.total_steps(),
+        "evaluated": _counted_rows(data.evaluation_plan("train")).tolist(),
+        "train": data.split.rows("train").tolist(),
+        "digests": data.digests(),
+        "changed": data.augmentation is not None,
+    }
+
+
+def _counted_rows(plan: EpochPlan) -> NDArray[np.int64]:
+    """(entries,) what is not there to fill a step up, sorted."""
+    return np.sort(plan.rows[np.repeat(plan.counted, np.diff(plan.offsets))])

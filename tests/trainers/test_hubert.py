@@ -19,6 +19,7 @@ from transformers import HubertForSequenceClassification, Wav2Vec2FeatureExtract
 from configs.errors import InputError
 from configs.models import HeadKind, HubertConfig
 from tests.trainers.tiny_models import EMOTIONS, bert_folder, clips, hubert_folder
+from trainers.models.freezing import check_emotion
 from trainers.models.hubert import (
     SIZES,
     EmotionModel,
@@ -60,7 +61,7 @@ def alone(model: EmotionModel, audio: Tensor, lengths: Tensor) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp", "weighted"])
+@pytest.mark.parametrize("head", ["linear", "mlp", "weighted", "attentive"])
 def test_exact_padding_changes_nothing(folder: Path, head: HeadKind) -> None:
     model = build(folder, head=head).eval()
     audio, lengths = clips()
@@ -93,7 +94,7 @@ def test_exact_padding_under_bfloat16(folder: Path) -> None:
         assert (logits - other).abs().max().item() < 0.05 * scale
 
 
-@pytest.mark.parametrize("head", ["linear", "weighted"])
+@pytest.mark.parametrize("head", ["linear", "weighted", "attentive"])
 def test_gradients_are_those_of_the_clips_alone(folder: Path, head: HeadKind) -> None:
     model = build(folder, head=head, freeze_conv=False).eval()
     audio, lengths = clips()
@@ -205,12 +206,100 @@ def test_conv_stack_freezes_and_trains() -> None:
             assert parameter.requires_grad == (model is free or not conv), name
 
 
+WHAT_TRAINS: dict[str, tuple[dict[str, object], int]] = {
+    "all": ({"trains": "all", "freeze_conv": False}, 0),
+    "last": ({"trains": "last", "last_layers": 2, "freeze_conv": False}, 1),
+    "head": ({"trains": "head", "freeze_conv": False}, 3),
+}
+"""Settings, and how many of ``hubert_folder``'s 3 layers are frozen."""
+
+
+@pytest.mark.parametrize("head", ["linear", "weighted", "attentive"])
+@pytest.mark.parametrize("trains", sorted(WHAT_TRAINS))
+def test_what_trains_gets_gradients(folder: Path, trains: str, head: HeadKind) -> None:
+    values, frozen_layers = WHAT_TRAINS[trains]
+    model = build(folder, head=head, **values)
+    check_emotion(model)
+    audio, lengths = clips()
+    model(audio, lengths).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        found = re.match(r"hubert\.encoder\.layers\.(\d)\.", name)
+        expected = name.startswith("head.") or trains == "all"
+        expected = expected or bool(found and int(found[1]) >= frozen_layers)
+        if name.startswith("hubert.encoder.layer_norm.") and "layer" in str(folder.parent.name):
+            expected = head != "weighted" and trains != "head"
+        assert (parameter.grad is not None) == expected == parameter.requires_grad, name
+
+
+@pytest.mark.parametrize("head", ["linear", "weighted"])
+def test_what_trains_changes_no_logits(folder: Path, head: HeadKind) -> None:
+    """Also in training mode: dropout and SpecAugment of frozen layers work as of the others."""
+    audio, lengths = clips()
+    results = []
+    for values, _ in WHAT_TRAINS.values():
+        model = build(folder, head=head, mask_time_prob=0.3, **values)
+        torch.manual_seed(1)
+        np.random.seed(1)
+        training = model.train()(audio, lengths)
+        results.append((training, model.eval()(audio, lengths)))
+    for training, evaluation in results[1:]:
+        torch.testing.assert_close(training, results[0][0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(evaluation, results[0][1], rtol=1e-5, atol=1e-5)
+    assert (results[0][0] - results[0][1]).abs().max() > 1e-3
+
+
+def test_frozen_layers_keep_no_activations(folder: Path) -> None:
+    """Bytes kept for the backward pass fall with every layer that is frozen."""
+    audio, lengths = clips()
+    kept: list[int] = []
+    for trains in ("all", "last", "head"):
+        model = build(folder, **WHAT_TRAINS[trains][0])
+        weights = {p.data_ptr() for p in model.parameters()}
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            if tensor.data_ptr() not in weights:  # noqa: B023 - used at once
+                sizes[tensor.data_ptr()] = tensor.untyped_storage().nbytes()  # noqa: B023
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            logits = model(audio, lengths)
+        kept.append(sum(sizes.values()))
+        assert logits.requires_grad
+    frames = int(frames_of(lengths, model.architecture).max())
+    one_layer = len(lengths) * frames * model.architecture.hidden_size * 4
+    assert kept[0] > 1.5 * kept[1] > 10 * one_layer
+    assert kept[2] < one_layer, "the head of a frozen encoder needs pooled clips alone"
+
+
+def test_a_wrong_freezing_is_noticed() -> None:
+    model = build(None, trains="last", last_layers=1)
+    check_emotion(model)
+    model.hubert.feature_projection.requires_grad_(True)
+    with pytest.raises(AssertionError, match=r"feature_projection.* must train: False"):
+        check_emotion(model)
+    model = build(None, trains="last", last_layers=1)
+    model.hubert.encoder.layers[1].requires_grad_(False)
+    with pytest.raises(AssertionError, match=r"layers\.1.* must train: True"):
+        check_emotion(model)
+
+
+def test_layerdrop_spares_whoever_needs_all_layers() -> None:
+    model = build(None, layerdrop=0.9)
+    audio, lengths = clips()
+    for seed in range(5):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            assert len(model.hubert(audio, lengths, all_layers=True)[0]) == 3
+
+
 @pytest.mark.parametrize("freeze_conv", [True, False])
-def test_activation_checkpointing_changes_nothing(freeze_conv: bool) -> None:
+@pytest.mark.parametrize("trains", ["all", "last"])
+def test_activation_checkpointing_changes_nothing(freeze_conv: bool, trains: str) -> None:
     audio, lengths = clips()
     results = []
     for checkpointing in (False, True):
-        model = build(None, freeze_conv=freeze_conv, head="weighted")
+        model = build(None, freeze_conv=freeze_conv, head="weighted", trains=trains, last_layers=1)
         if checkpointing:
             model.enable_activation_checkpointing()
         torch.manual_seed(0)
@@ -343,6 +432,7 @@ def test_bad_settings_are_named() -> None:
         (replace(good, head="weighted", layerdrop=0.1), "model.layerdrop"),
         (replace(good, dropout=1.5), "model.dropout"),
         (replace(good, mask_time_prob=-0.1), "model.mask_time_prob"),
+        (replace(good, trains="last", last_layers=3), r"model.last_layers: 3 is not in 1..2"),
     ):
         with pytest.raises(InputError, match=key):
             build_emotion_model(config, EMOTIONS, 0)

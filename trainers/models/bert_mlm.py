@@ -58,6 +58,7 @@ def build_mlm_model(
         architecture = BertArchitecture(
             **SIZES[config.size], vocab_size=vocabulary_size, pad_token_id=pad_token_id
         )
+        architecture.num_hidden_layers = config.layers or architecture.num_hidden_layers
     if config.max_tokens > architecture.max_position_embeddings:
         raise InputError(
             f"model.max_tokens: {config.max_tokens} is more than the "

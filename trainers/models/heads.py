@@ -1,4 +1,4 @@
-"""The three heads over HuBERT's hidden states.
+"""The four heads over HuBERT's hidden states.
 
 Parameters have the names of transformers' HubertForSequenceClassification where it has them
 (``projector``, ``classifier``, ``layer_weights``), so that exports load there. Pooling comes before
@@ -7,12 +7,13 @@ the projection: the mean of a linear map is the map of the mean, and far cheaper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from configs.models import HeadKind
+from trainers.models.hubert_attentive import AttentivePooling
 from trainers.models.masking import masked_mean
 
 
@@ -72,19 +73,51 @@ class WeightedHead(nn.Module):
         return self.classifier(self.projector((pooled * weights[:, None]).sum(dim=1)))
 
 
+class AttentiveHead(nn.Module):
+    """Last layer, learnt attention over frames (``AttentivePooling``), projector, classifier."""
+
+    needs_all_layers = False
+
+    def __init__(self, width: int, projection: int, classes: int) -> None:
+        super().__init__()
+        self.pooling = AttentivePooling(width)
+        self.projector = nn.Linear(width, projection)
+        self.classifier = nn.Linear(projection, classes)
+
+    def forward(self, states: Sequence[Tensor], valid: Tensor | None) -> Tensor:
+        """Hidden states (batch, frames, width), the last one used -> logits (batch, classes)."""
+        return self.classifier(self.projector(self.pooling(states[-1], valid)))
+
+
+Head = LinearHead | MlpHead | WeightedHead | AttentiveHead
+
+
 def build_head(
     kind: HeadKind, *, layers: int, width: int, projection: int, classes: int, dropout: float
-) -> LinearHead | MlpHead | WeightedHead:
+) -> Head:
     """A fresh head, initialised like a BERT layer: normal with deviation 0.02, zero biases."""
-    head: LinearHead | MlpHead | WeightedHead
+    head: Head
     if kind == "linear":
         head = LinearHead(width, projection, classes)
     elif kind == "mlp":
         head = MlpHead(width, classes, dropout)
-    else:
+    elif kind == "weighted":
         head = WeightedHead(layers, width, projection, classes)
+    else:
+        head = AttentiveHead(width, projection, classes)
     for module in head.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return head
+
+
+def layer_weights(state: Mapping[str, Tensor]) -> list[float] | None:
+    """What each layer weighs in a model with a weighted head, by its state dict: softmax(w), the
+    input to the first layer first. None for other heads. Names with and without ``head.`` will do,
+    so that an exported model's weights do too."""
+    for name in ("head.layer_weights", "layer_weights"):
+        if name in state:
+            return [float(share) for share in torch.softmax(state[name].double(), dim=0)]
+    return None

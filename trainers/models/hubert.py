@@ -18,7 +18,7 @@ from transformers import HubertConfig as HubertArchitecture
 
 from configs.errors import InputError
 from configs.models import HubertConfig, HubertSize
-from trainers.models.heads import LinearHead, MlpHead, WeightedHead, build_head
+from trainers.models.heads import Head, build_head
 from trainers.models.hubert_encoder import (
     MaskedGroupNormConvLayer,
     PaddedHubert,
@@ -59,8 +59,8 @@ class EmotionModel(nn.Module):
     """HuBERT and a head. Parameters: ``hubert.*`` as in transformers, and ``head.*``."""
 
     def __init__(
-        self, hubert: PaddedHubert, head: LinearHead | MlpHead | WeightedHead,
-        settings: HubertConfig, labels: Sequence[str], do_normalize: bool,
+        self, hubert: PaddedHubert, head: Head, settings: HubertConfig, labels: Sequence[str],
+        do_normalize: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.hubert = hubert
@@ -143,17 +143,37 @@ def assemble(
         first = MaskedGroupNormConvLayer(architecture)
         first.load_state_dict(layers[0].state_dict())
         layers[0] = first
-    if config.freeze_conv:
-        hubert.feature_extractor._freeze_parameters()
-        hubert.freeze_conv = True
-    if config.head == "weighted" and architecture.do_stable_layer_norm:
-        # The head reads the layers' own outputs: the last normalisation feeds nothing.
-        hubert.encoder.layer_norm.requires_grad_(False)
+    _freeze(hubert, config)
     head = build_head(
         config.head, layers=architecture.num_hidden_layers, width=architecture.hidden_size,
         projection=architecture.classifier_proj_size, classes=len(labels), dropout=config.dropout,
     )  # fmt: skip
     return EmotionModel(hubert.train(), head, config, labels, do_normalize)
+
+
+def _freeze(hubert: PaddedHubert, config: HubertConfig) -> None:
+    """Leave trainable what the recipe says. Frozen layers stay in training mode: their dropout and
+    LayerDrop, and SpecAugment, still work, as in BERT's regimes."""
+    encoder, layers = hubert.encoder, len(hubert.encoder.layers)
+    if config.trains == "all":
+        hubert.freeze_conv = config.freeze_conv
+        hubert.feature_extractor.requires_grad_(not config.freeze_conv)
+    else:
+        last = 0
+        if config.trains == "last":
+            assert config.last_layers is not None, "the recipe is checked"
+            last = config.last_layers
+            if not 1 <= last <= layers:
+                raise InputError(
+                    f"model.last_layers: {last} is not in 1..{layers}, for a model of {layers} layers"
+                )
+        hubert.frozen_layers = layers - last
+        hubert.requires_grad_(False)
+        encoder.layers[layers - last :].requires_grad_(True)
+        encoder.layer_norm.requires_grad_(last > 0 and hubert.config.do_stable_layer_norm)
+    if config.head == "weighted" and hubert.config.do_stable_layer_norm:
+        # The head reads the layers' own outputs: the last normalisation feeds nothing.
+        encoder.layer_norm.requires_grad_(False)
 
 
 def read_do_normalize(folder: Path | None) -> bool:

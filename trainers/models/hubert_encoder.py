@@ -6,7 +6,7 @@ Convolutions need no such care: a valid frame looks at valid samples only.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -72,6 +72,10 @@ class PaddedHubert(HubertModel):
     """
 
     freeze_conv = False
+    """Whether the convolutions stay as they are."""
+    frozen_layers: int | None = None
+    """Layers, counted from the input, that stay as they are with all that lies below them; None: at
+    most the convolutions do."""
 
     def forward(  # type: ignore[override]
         self, audio: Tensor, lengths: Tensor | None, all_layers: bool = False
@@ -83,15 +87,17 @@ class PaddedHubert(HubertModel):
         output, else the last output (normalised, in models that normalise there). The valid frames
         are (batch, frames) bool, None: all.
         """
-        # Without gradients the stack's activations are dropped as it goes: most of the memory.
-        with torch.no_grad() if self.freeze_conv else nullcontext():
+        below_trains = self.frozen_layers is None
+        # Without gradients activations are dropped as they go; the stack's are most of the memory.
+        with _gradients(below_trains and not self.freeze_conv):
             features = self._convolve(audio, lengths)
-        hidden = self.feature_projection(features.transpose(1, 2))
         valid = None
         if lengths is not None:
             frames = frames_of(lengths, self.config).to(audio.device, non_blocking=True)
-            valid = valid_mask(frames, hidden.shape[1])
-        hidden = self._mask_spans(hidden, lengths)
+            valid = valid_mask(frames, features.shape[2])
+        with _gradients(below_trains):
+            hidden = self.feature_projection(features.transpose(1, 2))
+            hidden = self._add_positions(self._mask_spans(hidden, lengths), valid)
         return self._encode(hidden, valid, all_layers), valid
 
     def _convolve(self, audio: Tensor, lengths: Tensor | None) -> Tensor:
@@ -124,25 +130,36 @@ class PaddedHubert(HubertModel):
         spans = spans.to(hidden.device, non_blocking=True)
         return torch.where(spans[:, :, None], self.masked_spec_embed.to(hidden.dtype), hidden)
 
-    def _encode(self, hidden: Tensor, valid: Tensor | None, all_layers: bool) -> list[Tensor]:
-        """The transformer: positions by convolution, then the layers, as the stock encoders do."""
-        config, encoder = self.config, self.encoder
+    def _add_positions(self, hidden: Tensor, valid: Tensor | None) -> Tensor:
+        """Positions by convolution, as the stock encoders do: the input of the first layer."""
+        encoder = self.encoder
         if valid is not None:  # zeros, as beyond the ends of a clip alone
             hidden = hidden.masked_fill(~valid[:, :, None], 0.0)
-        mask = attention_mask_for(valid, hidden.dtype, config._attn_implementation)
         hidden = hidden + encoder.pos_conv_embed(hidden)
-        if not config.do_stable_layer_norm:
+        if not self.config.do_stable_layer_norm:
             hidden = encoder.layer_norm(hidden)
-        hidden = encoder.dropout(hidden)
+        return encoder.dropout(hidden)
+
+    def _encode(self, hidden: Tensor, valid: Tensor | None, all_layers: bool) -> list[Tensor]:
+        """The transformer's layers. LayerDrop is off where all of them are asked for."""
+        config, encoder = self.config, self.encoder
+        mask = attention_mask_for(valid, hidden.dtype, config._attn_implementation)
+        drop = config.layerdrop if self.training and not all_layers else 0.0
         states = [hidden]
-        for layer in encoder.layers:
-            if self.training and config.layerdrop > 0 and torch.rand(()) < config.layerdrop:
+        for number, layer in enumerate(encoder.layers):
+            if drop > 0 and torch.rand(()) < drop:
                 continue
-            hidden = layer(hidden, attention_mask=mask)
+            with _gradients(number >= (self.frozen_layers or 0)):
+                hidden = layer(hidden, attention_mask=mask)
             states.append(hidden)
         if all_layers:
             return states
         return [encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden]
+
+
+def _gradients(wanted: bool) -> AbstractContextManager[None]:
+    """Without gradients where they are not wanted; else as it is outside."""
+    return nullcontext() if wanted else torch.no_grad()
 
 
 def _at_least(samples: Lengths, least: int) -> Lengths:
