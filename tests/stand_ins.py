@@ -20,6 +20,7 @@ def make_stand_ins(folder: Path) -> None:
     make_farstail(folder / "FarsTail" / "data")
     make_shemo(folder)
     make_emodb(folder / "emodb")
+    make_prose(folder / "prose")
 
 
 def make_farstail(folder: Path) -> None:
@@ -34,6 +35,14 @@ def make_farstail(folder: Path) -> None:
                 if pair.split == split:
                     row = [pair.premise, pair.hypothesis, pair.label]
                     writer.writerow([*row, *("01"[: len(hard)])])
+
+
+def make_prose(folder: Path) -> None:
+    """Two files of paragraphs: the premises of generated pairs."""
+    folder.mkdir()
+    premises = [pair.premise for pair in synthetic_farstail(120, seed=3).items]
+    for name, lines in (("news.txt", premises[:60]), ("sports.txt", premises[60:])):
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def make_shemo(folder: Path) -> None:

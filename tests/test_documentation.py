@@ -22,7 +22,7 @@ import pytest
 from configs.beginning import Beginning, read_options
 from configs.cluster import load_cluster, split_words
 from configs.load import AnyRecipe, load_recipe, shipped_recipes
-from configs.schema import NliRecipe
+from configs.schema import EmotionRecipe, MlmRecipe, NliRecipe
 from launch.cli import build_parser, main
 from launch.commands.run import split_recipes
 from launch.local import check
@@ -57,7 +57,9 @@ class Training:
 
     def tiny(self, recipe: AnyRecipe) -> list[str]:
         """Its overrides, and those that make it a matter of seconds."""
-        own = TINY_TEXT if isinstance(recipe, NliRecipe) else TINY_SPEECH
+        own = TINY_SPEECH if isinstance(recipe, EmotionRecipe) else TINY_TEXT
+        if isinstance(recipe, MlmRecipe):
+            own = [*own, "--model.max_tokens", "32", "--batching.budget", "64"]
         if isinstance(recipe, NliRecipe) and recipe.model.regime.layers:
             own = [*own, "--model.regime.layers", "1"]
         return [*self.overrides, *TINY, *own]

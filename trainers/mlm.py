@@ -80,7 +80,9 @@ class MlmCollate:
     def _stream(self, texts: Pairs) -> tuple[list[int], list[int], list[int]]:
         """Ids, token types and word numbers (-1: not to be masked) of all texts in a row."""
         both = [text for pair in texts for text in pair]
-        encoded = self.tokenizer(both, add_special_tokens=False, truncation=False)
+        encoded = self.tokenizer(
+            both, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
         ids, types, words = list[int](), list[int](), list[int]()
         known = 0
         for number, text in enumerate(both):
