@@ -11,7 +11,8 @@ from configs.errors import InputError
 from trainers.reporting import html, markdown
 from trainers.reporting.blocks import Block, Heading, Text
 from trainers.reporting.comparison import beside_reference, over_seeds, side_by_side
-from trainers.reporting.rundir import Run, read_run
+from trainers.reporting.record import Run
+from trainers.reporting.rundir import read_run
 from trainers.reporting.sections import run_sections
 
 
@@ -51,9 +52,9 @@ def write_report(
     if not good:
         raise InputError(f"none of {len(left_out)} runs can be reported; the first: {left_out[0]}")
     if single:
-        return _write(one_run(good[0]), out or paths[0], "report", ())
+        return write_pages(one_run(good[0]), out or paths[0], "report", ())
     common = Path(os.path.commonpath([path.resolve().parent for path in paths]))
-    return _write(several_runs(good, left_out), out or common, "comparison", tuple(left_out))
+    return write_pages(several_runs(good, left_out), out or common, "comparison", tuple(left_out))
 
 
 def one_run(run: Run) -> list[Block]:
@@ -71,7 +72,10 @@ def several_runs(runs: Sequence[Run], left_out: Sequence[str]) -> list[Block]:
     return blocks
 
 
-def _write(blocks: Sequence[Block], folder: Path, name: str, left_out: tuple[str, ...]) -> Report:
+def write_pages(
+    blocks: Sequence[Block], folder: Path, name: str, left_out: tuple[str, ...]
+) -> Report:
+    """Both forms of a report, each written beside its place and renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(folder / f"{name}.html", folder / f"{name}.md", left_out)
     for path, text in (

@@ -164,9 +164,13 @@ def run_report(options: argparse.Namespace) -> int:
     """Write the report and say where it is."""
     from launch.sweeps.sweep import for_report
     from trainers.report import write_report
+    from trainers.reporting.study import write_study
 
     wanted = for_report(options.runs)
-    report = write_report(wanted.runs, options.out or wanted.folder, wanted.left_out)
+    if wanted.study:
+        report = write_study(wanted.study, options.out, wanted.left_out)
+    else:
+        report = write_report(wanted.runs, options.out or wanted.folder, wanted.left_out)
     for line in report.left_out:
         print(f"left out: {line}", file=sys.stderr)
     print(f"report: {report.html}\n        {report.markdown}")

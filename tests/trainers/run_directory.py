@@ -9,26 +9,40 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from configs.models import BertConfig, RegimeConfig
 from configs.schema import EmotionRecipe, NliRecipe
 from trainers.metrics import SplitMetrics, class_metrics
+from trainers.predictions import write_predictions
 from trainers.reporting.reference import TEST_SAMPLES
 
+Codes = NDArray[np.int64]
 EMOTIONS = ("anger", "fear", "happiness", "neutral", "sadness", "surprise")
 NLI = ("c", "e", "n")
 
 
-def metrics_like(
+def predictions_like(
     labels: Sequence[str], supports: Sequence[int], skill: float, seed: int
-) -> SplitMetrics:
-    """Metrics of predictions that are right with probability ``skill``, else drawn evenly."""
+) -> tuple[Codes, Codes, NDArray[np.float64]]:
+    """Truth, predictions that are right with probability ``skill``, else drawn evenly, and losses."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(len(labels)), supports)
     drawn = rng.integers(0, len(labels), len(truth))
     predicted = np.where(rng.random(len(truth)) < skill, truth, drawn)
     losses = np.where(predicted == truth, 0.3, 2.1) + rng.random(len(truth)) * 0.2
-    return class_metrics(truth, predicted, labels, losses)
+    return truth, predicted, losses
+
+
+def write_test_predictions(
+    path: Path, labels: Sequence[str], truth: Codes, predicted: Codes, keys: Sequence[str] = ()
+) -> None:
+    """eval/predictions-test.csv as evaluation leaves it."""
+    shares = np.full((len(truth), len(labels)), 0.1)
+    shares[np.arange(len(truth)), predicted] = 1 - 0.1 * (len(labels) - 1)
+    losses = -np.log(shares[np.arange(len(truth)), truth])
+    names = keys or [f"item{n:05d}" for n in range(len(truth))]
+    write_predictions(path / "eval/predictions-test.csv", names, labels, truth, losses, shares)
 
 
 def build_run(
@@ -48,8 +62,13 @@ def build_run(
     steps_an_epoch: int = 57,
     name: str = "",
     supports: dict[str, Sequence[int]] | None = None,
+    keys: Sequence[str] = (),
+    model: dict[str, Any] | None = None,
 ) -> Path:
-    """Write runs/<recipe>/<name> below ``folder`` and return it."""
+    """Write runs/<recipe>/<name> below ``folder`` and return it.
+
+    ``keys`` are those of the test samples; ``model`` is set over the recipe's model section.
+    """
     path = folder / recipe / (name or f"seed{seed}")
     (path / "eval").mkdir(parents=True)
     labels = tuple(labels or (NLI if task == "nli" else EMOTIONS))
@@ -58,14 +77,18 @@ def build_run(
         for part, n in (("train", 20), ("validation", 6), ("test", 7))
     }
     config = _config(task, recipe, regime, seed, split)
+    config["model"].update(model or {})
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     (path / "command.txt").write_text(f"sokhan train configs/{recipe}.yaml --seed {seed}\n")
     rng = np.random.default_rng(seed)
     _write_metrics(path, rng, epochs, steps_an_epoch)
-    parts = {
-        part: metrics_like(labels, counts, min(0.98, skill + 0.1 * (part == "train")), seed + i)
-        for i, (part, counts) in enumerate(sizes.items())
-    }
+    parts: dict[str, SplitMetrics] = {}
+    for i, (part, counts) in enumerate(sizes.items()):
+        own = min(0.98, skill + 0.1 * (part == "train"))
+        truth, predicted, losses = predictions_like(labels, counts, own, seed + i)
+        parts[part] = class_metrics(truth, predicted, labels, losses)
+        if part == "test":
+            write_test_predictions(path, labels, truth, predicted, keys)
     write_json(path / "eval/metrics.json", {
         "labels": list(labels),
         "best": {"epoch": 2, "step": 2 * steps_an_epoch, "metric": "accuracy", "value": 0.7123},
@@ -80,14 +103,14 @@ def build_run(
         "python": "3.11.7", "torch": "2.11.0", "deepspeed": "0.19.8", "transformers": "5.23.0",
         "hardware": "2 CPU cores, 24 GiB", "ranks": 2, "git": "1a2b3c4d",
     })  # fmt: skip
-    counts = {part: dict(zip(labels, map(int, n), strict=True)) for part, n in sizes.items()}
+    by_label = {part: dict(zip(labels, map(int, n), strict=True)) for part, n in sizes.items()}
     # The test part is as large as the reference's: only so a run may stand beside it.
-    size = sum(counts["test"].values())
-    counts["test"][labels[0]] += TEST_SAMPLES.get(corpus, size) - size
+    size = sum(by_label["test"].values())
+    by_label["test"][labels[0]] += TEST_SAMPLES.get(corpus, size) - size
     write_json(path / "data.json", {
         "corpus": corpus, "synthetic": synthetic, "split": split,
         "kind": "text" if task == "nli" else "audio",
-        "counts": counts,
+        "counts": by_label,
         "speaker_overlap": {"train/validation": overlap, "train/test": overlap,
                             "validation/test": 0},
     })  # fmt: skip

@@ -26,6 +26,13 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    points: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Cards:
     """A few numbers to see first: (name, value)."""
 
@@ -70,7 +77,7 @@ class Beside:
     blocks: tuple[Block, ...]
 
 
-Block = Heading | Text | Cards | Table | Code | Chart | Beside
+Block = Heading | Text | Points | Cards | Table | Code | Chart | Beside
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from configs.load import flatten, is_site
@@ -22,6 +21,8 @@ from trainers.reporting.blocks import (
     thousands,
 )
 from trainers.reporting.costs import memory_text, rate_text
+from trainers.reporting.methods import spread
+from trainers.reporting.record import Run
 from trainers.reporting.reference import (
     HUBERT,
     HUBERT_NOTES,
@@ -33,7 +34,6 @@ from trainers.reporting.reference import (
     nli_confusion,
     why_not_comparable,
 )
-from trainers.reporting.rundir import Run
 
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "loss")
 SCORE_TITLES = ("accuracy", "UAR", "macro F1", "weighted F1", "loss")
@@ -109,18 +109,13 @@ def varied(runs: Sequence[Run]) -> dict[Path, str]:
 def _settings(run: Run) -> dict[str, Any]:
     """What can change a run's result, but for its seed."""
     flat = flatten(run.config)
+    if flat.get("model.pretrained"):  # another run of equal seed is the same setting for all seeds
+        flat["model.pretrained"] = run.start
     return {key: value for key, value in flat.items() if key != "seed" and not is_site(key)}
 
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """mean ± sample standard deviation; the value alone if there is one."""
-    if len(values) < 2:
-        return number(values[0] if values else None, digits)
-    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
 
 
 def over_seeds(runs: Sequence[Run]) -> list[Block]:

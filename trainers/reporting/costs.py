@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from trainers.reporting.blocks import Block, Code, Table, Text, thousands
-from trainers.reporting.rundir import Run
+from trainers.reporting.record import Run
 
 
 def rate_text(run: Run) -> str:
@@ -24,9 +24,14 @@ def starts_text(run: Run) -> str:
     return f"{text}; settings changed by force: {', '.join(changes)}" if changes else text
 
 
+def peak_memory(run: Run) -> float:
+    """Bytes of a rank, the highest logged; 0 where none was."""
+    return max((float(line.get("peak_memory_bytes") or 0) for line in run.perf), default=0.0)
+
+
 def memory_text(run: Run) -> str:
     """Peak memory of a rank, the highest logged."""
-    peak = max((float(line.get("peak_memory_bytes") or 0) for line in run.perf), default=0)
+    peak = peak_memory(run)
     return f"{peak / 2**30:.2f} GiB" if peak else "–"
 
 

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from html import escape
 
 from data_shards.drawing import to_svg
-from trainers.reporting.blocks import Beside, Block, Cards, Chart, Code, Heading, Table, Text
+from trainers.reporting.blocks import (
+    Beside,
+    Block,
+    Cards,
+    Chart,
+    Code,
+    Heading,
+    Points,
+    Table,
+    Text,
+)
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b2330;--soft:#5c6675;--page:#fff;--card:#f4f6f9;
@@ -22,6 +32,7 @@ h3{font-size:1.08rem;margin:1.8rem 0 .4rem}
 h4{font-size:1rem;margin:1.4rem 0 .3rem;color:var(--soft)}
 h1,h2,h3,h4{break-after:avoid}
 p{margin:.5rem 0;max-width:46rem}
+ul{margin:.5rem 0;max-width:46rem;padding-left:1.3rem}li{margin:.25rem 0}
 .note{color:var(--soft);font-size:.9rem}
 .warning{background:var(--warn-bg);color:var(--warn);border-left:4px solid currentColor;
 padding:.5rem .8rem;border-radius:4px}
@@ -61,14 +72,19 @@ def page(blocks: Sequence[Block]) -> str:
     """The whole page. The title is the first heading; level-2 headings make the contents line."""
     titles = [block.text for block in blocks if isinstance(block, Heading) and block.level == 1]
     sections = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
-    links = "".join(f'<a href="#{_anchor(text)}">{escape(text)}</a>\n' for text in sections)
+    anchors = _anchors(sections)
+    links = "".join(
+        f'<a href="#{anchor}">{escape(text)}</a>\n'
+        for anchor, text in zip(anchors, sections, strict=True)
+    )
     body = []
     contents = f"<nav>{links}</nav>\n" if len(sections) > 1 else ""
     for block in blocks:
-        if contents and isinstance(block, Heading) and block.level == 2:
-            body.append(contents)
+        if isinstance(block, Heading) and block.level == 2:
+            body.append(f'{contents}<h2 id="{anchors.pop(0)}">{escape(block.text)}</h2>\n')
             contents = ""
-        body.append(_block(block))
+        else:
+            body.append(_block(block))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -80,12 +96,14 @@ def page(blocks: Sequence[Block]) -> str:
 def _block(block: Block) -> str:
     match block:
         case Heading(level, text):
-            anchor = f' id="{_anchor(text)}"' if level == 2 else ""
-            return f"<h{level}{anchor}>{escape(text)}</h{level}>\n"
+            return f"<h{level}>{escape(text)}</h{level}>\n"
         case Text(text, "badge"):
             return f'<p class="badge">{escape(text)}</p>\n'
         case Text(text, kind):
             return f'<p class="{kind}">{escape(text)}</p>\n'
+        case Points(points):
+            inner = "".join(f'<li dir="auto">{escape(point)}</li>\n' for point in points)
+            return f"<ul>\n{inner}</ul>\n"
         case Cards(cards):
             inner = "".join(
                 f'<div class="card"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
@@ -131,5 +149,10 @@ def _table(table: Table) -> str:
     return f'<div class="scroll"><table>{caption}{head}<tbody>\n{rows}</tbody></table></div>\n'
 
 
-def _anchor(text: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in text.lower())
+def _anchors(titles: Sequence[str]) -> list[str]:
+    """An id for each section; a title that occurs again gets a number."""
+    anchors: list[str] = []
+    for title in titles:
+        anchor = "".join(c if c.isalnum() else "-" for c in title.lower())
+        anchors.append(anchor if anchor not in anchors else f"{anchor}-{len(anchors) + 1}")
+    return anchors

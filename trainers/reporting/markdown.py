@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainers.reporting.blocks import Beside, Block, Cards, Chart, Code, Heading, Table, Text
+from trainers.reporting.blocks import (
+    Beside,
+    Block,
+    Cards,
+    Chart,
+    Code,
+    Heading,
+    Points,
+    Table,
+    Text,
+)
 
 
 def document(blocks: Sequence[Block]) -> str:
@@ -24,6 +34,8 @@ def _block(block: Block) -> str:
             return f"*{_plain(text)}*"
         case Text(text, _):
             return _plain(text)
+        case Points(points):
+            return "\n".join(f"- {_plain(point)}" for point in points)
         case Cards(cards):
             return " · ".join(f"{_plain(name)} **{_plain(value)}**" for name, value in cards)
         case Table():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainers.metrics import SplitMetrics
-from trainers.reporting.rundir import Run
+from trainers.reporting.record import Run
 
 NLI_ORDER = ("e", "c", "n")
 """entailment, contradiction, neutral: rows and columns of the reference's confusion matrices."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from configs.errors import InputError
-from trainers.metrics import SplitMetrics
+from trainers.metrics import SplitMetrics, TokenMetrics
+from trainers.reporting.record import Line, Run
 
 FILES = (
     "config.yaml",
@@ -25,80 +25,13 @@ FILES = (
 )
 """What a finished run holds besides summary.json, which is written last."""
 
-Line = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One finished run."""
-
-    path: Path
-    config: dict[str, Any]
-    command: str
-    environment: dict[str, Any]
-    data: dict[str, Any]
-    parameters: dict[str, Any]
-    summary: dict[str, Any]
-    best: dict[str, Any]
-    """epoch, step, metric, value of the weights that were evaluated."""
-    labels: tuple[str, ...]
-    splits: dict[str, SplitMetrics]
-    """In the order in which they were evaluated."""
-    starts: tuple[Line, ...]
-    """When it was started, from which checkpoint, and which settings were other ones then."""
-    steps: tuple[Line, ...]
-    """Lines of metrics.jsonl: one logged training step each."""
-    epochs: tuple[Line, ...]
-    """One training epoch each."""
-    validations: tuple[Line, ...]
-    perf: tuple[Line, ...]
-    """Lines of perf.jsonl: times and rates of the same steps."""
-    saves: tuple[Line, ...]
-    """Lines of perf.jsonl: one saved checkpoint each."""
-
-    @property
-    def name(self) -> str:
-        """recipe/name, as the run directory lies."""
-        return f"{self.recipe}/{self.path.name}"
-
-    @property
-    def recipe(self) -> str:
-        """Name of the recipe."""
-        return str(self.config["recipe"])
-
-    @property
-    def task(self) -> str:
-        """emotion or nli."""
-        return str(self.config["task"])
-
-    @property
-    def seed(self) -> int:
-        """The seed that decided everything random."""
-        return int(self.config["seed"])
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the corpus was made up by our own code."""
-        return bool(self.data["synthetic"])
-
-    @property
-    def regime(self) -> str:
-        """What trains, in words: the fine-tuning regime, or HuBERT's head."""
-        model = self.config["model"]
-        if self.task != "nli":
-            frozen = ", convolutions frozen" if model.get("freeze_conv") else ""
-            return f"{model.get('head', '?')} head{frozen}, {model.get('padding', '?')} padding"
-        regime = model["regime"]
-        share = regime.get("heads_share")
-        detail = {
-            "freeze_first": f"first {regime.get('layers')} layers frozen",
-            "embeddings_last": "embeddings and last layer train",
-            "intermediate": f"classifier on layer {regime.get('layers')}",
-            "heads_removed": f"{share:.0%} of attention heads removed"
-            if share
-            else "heads removed",
-        }
-        return detail.get(regime["kind"], "full fine-tuning")
+ANALYSES = {
+    "pruning": ("score_on", "score_items", "round_share", "importance", "whole", "points"),
+    "probes": ("weights", "features", "layers", "majority"),
+    "noise": ("clean", "noised", "changed"),
+    "layer_weights": ("weights",),
+}
+"""What a run may have measured on its model, eval/<name>.json, and what must be in it."""
 
 
 def read_run(path: Path) -> Run:
@@ -118,26 +51,34 @@ def read_run(path: Path) -> Run:
     performance = _lines(path / "perf.jsonl")
     starts = _json(path / "run.json")["starts"] if (path / "run.json").is_file() else []
     evaluation = _json(path / "eval/metrics.json")
+    analyses = [name for name in ANALYSES if (path / f"eval/{name}.json").is_file()]
 
     def lines_of(kind: str) -> tuple[Line, ...]:
         return tuple(line for line in lines if line.get("kind") == kind)
 
     def build() -> Run:
+        config = _mapping(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")))
+        scores = _mapping(evaluation["splits"])
+        of_tokens = config["task"] == "mlm"
         return Run(
             path=path,
-            config=_mapping(yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))),
+            config=config,
             command=(path / "command.txt").read_text(encoding="utf-8").strip(),
             environment=_json(path / "environment.json"),
             data=_json(path / "data.json"),
             parameters=_json(path / "eval/parameters.json"),
             summary=summary,
             best=dict(evaluation["best"]),
-            labels=tuple(evaluation["labels"]),
-            splits={n: SplitMetrics.from_dict(m) for n, m in evaluation["splits"].items()},
+            labels=() if of_tokens else tuple(evaluation["labels"]),
+            splits={} if of_tokens else {n: SplitMetrics.from_dict(m) for n, m in scores.items()},
+            tokens={n: TokenMetrics.from_dict(m) for n, m in scores.items()} if of_tokens else {},
+            subsets=_mapping(evaluation.get("subsets") or {}),
+            analyses={name: _json(path / f"eval/{name}.json") for name in analyses},
             starts=tuple(starts),
             steps=lines_of("train"),
             epochs=lines_of("train_epoch"),
             validations=lines_of("validation"),
+            tests=lines_of("test"),
             perf=tuple(line for line in performance if "rate" in line),
             saves=tuple(line for line in performance if line.get("kind") == "save"),
         )
@@ -149,7 +90,7 @@ def read_run(path: Path) -> Run:
 
 def _check(run: Run) -> None:
     """Touch every value that a report cannot do without."""
-    for value in (run.recipe, run.task, run.seed, run.synthetic, run.regime):
+    for value in (run.recipe, run.task, run.seed, run.synthetic, run.regime, run.start):
         str(value)
     for name in ("corpus", "split", "counts", "speaker_overlap"):
         str(run.data[name])
@@ -160,13 +101,16 @@ def _check(run: Run) -> None:
     str(run.best["metric"])
     for name in ("seconds", "steps", "epochs"):
         float(run.summary[name])
-    for line in (*run.steps, *run.validations):
+    for line in (*run.steps, *run.validations, *run.tests):
         int(line["step"])
         float(line["loss"])
     for line in run.perf:
         float(line["rate"])
         str(line["unit"])
-    if not run.splits:
+    for name, values in run.analyses.items():
+        for key in ANALYSES[name]:
+            str(values[key])
+    if not run.splits and not run.tokens:
         raise ValueError("no split was evaluated")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainers.metrics import SplitMetrics, classification_rows
 from trainers.reporting import plots
+from trainers.reporting.analyses import analysis_blocks
 from trainers.reporting.blocks import (
     Beside,
     Block,
@@ -18,26 +19,40 @@ from trainers.reporting.blocks import (
     thousands,
 )
 from trainers.reporting.costs import parameters, throughput
-from trainers.reporting.rundir import Run
+from trainers.reporting.language_model import loss_chart, token_results
+from trainers.reporting.record import Run
 
 
 def run_sections(run: Run, level: int, prefix: str) -> list[Block]:
     """All sections of one run under headings of ``level``; ``prefix`` keeps chart names unique."""
+    analyses = analysis_blocks({run.name: [run]}, prefix)
     return [
         *headline(run),
         *warnings(run),
         Heading(level, "Results"),
-        results(run),
-        *baselines(run),
-        *_per_class(run, level, prefix),
+        *_results(run, level, prefix),
         Heading(level, "Training"),
-        Chart(f"{prefix}-curves", "Loss, accuracy, UAR by step", plots.curves(run), epochs(run)),
+        *_training(run, prefix),
         throughput(run),
+        *([Heading(level, "Measured on the model"), *analyses] if analyses else []),
         Heading(level, "Data"),
         counts(run),
         Heading(level, "Parameters"),
         *parameters(run),
-    ]  # fmt: skip
+    ]
+
+
+def _results(run: Run, level: int, prefix: str) -> list[Block]:
+    if run.tokens:
+        return [token_results([run])]
+    return [results(run), *subsets(run), *baselines(run), *_per_class(run, level, prefix)]
+
+
+def _training(run: Run, prefix: str) -> list[Block]:
+    if run.tokens:
+        return loss_chart([run], prefix)
+    drawn = plots.curves(run)
+    return [Chart(f"{prefix}-curves", "Loss, accuracy, UAR by step", drawn, epochs(run))]
 
 
 def headline(run: Run) -> list[Block]:
@@ -45,18 +60,7 @@ def headline(run: Run) -> list[Block]:
     blocks: list[Block] = []
     if run.synthetic:
         blocks.append(Text("SYNTHETIC DATA", "badge"))
-    shown = "test" if "test" in run.splits else next(reversed(run.splits))
-    metrics = run.splits[shown]
-    blocks.append(
-        Cards(
-            (
-                (f"{shown} accuracy", number(metrics.accuracy)),
-                (f"{shown} UAR", number(metrics.uar)),
-                (f"{shown} macro F1", number(metrics.macro_f1)),
-                (f"{shown} loss", number(metrics.loss)),
-            )
-        )
-    )
+    blocks.append(cards(run))
     environment = run.environment
     versions = ", ".join(
         f"{name} {environment[name]}"
@@ -70,11 +74,15 @@ def headline(run: Run) -> list[Block]:
         ("split", str(run.data["split"])),
         (
             "task",
-            {"emotion": "speech emotion", "nli": "language inference"}.get(run.task, run.task),
+            {
+                "emotion": "speech emotion",
+                "nli": "language inference",
+                "mlm": "masked language model",
+            }.get(run.task, run.task),
         ),
         ("recipe", run.recipe),
         ("regime", run.regime),
-        ("starting from", str(run.config["model"].get("pretrained") or "fresh weights")),
+        ("starting from", run.start),
         ("seed", str(run.seed)),
         ("ranks", str(environment.get("ranks", "–"))),
         ("hardware", str(environment.get("hardware", "–"))),
@@ -87,6 +95,41 @@ def headline(run: Run) -> list[Block]:
     blocks.append(Table(("", ""), facts, left=2))
     blocks.append(Code(run.command))
     return blocks
+
+
+def cards(run: Run) -> Cards:
+    """The figures of the test part; of the last part evaluated where there is no test."""
+    scored = run.tokens or run.splits
+    shown = "test" if "test" in scored else next(reversed(scored))
+    if run.tokens:
+        tokens = run.tokens[shown]
+        values = [
+            ("perplexity", number(tokens.perplexity, 2)), ("loss", number(tokens.loss)),
+            ("accuracy", number(tokens.accuracy)),
+        ]  # fmt: skip
+    else:
+        metrics = run.splits[shown]
+        values = [
+            ("accuracy", number(metrics.accuracy)), ("UAR", number(metrics.uar)),
+            ("macro F1", number(metrics.macro_f1)), ("loss", number(metrics.loss)),
+        ]  # fmt: skip
+    return Cards(tuple((f"{shown} {name}", value) for name, value in values))
+
+
+def subsets(run: Run) -> list[Block]:
+    """Scores of the subsets of each part."""
+    rows = tuple(
+        (
+            part,
+            name,
+            thousands(one["items"]),
+            *map(number, (one["accuracy"], one["uar"], one["macro_f1"])),
+        )
+        for part, own in run.subsets.items()
+        for name, one in own.items()
+    )
+    header = ("part", "subset", "items", "accuracy", "UAR", "macro F1")
+    return [Table(header, rows, "Subsets", left=2)] if rows else []
 
 
 def warnings(run: Run) -> list[Block]:
@@ -202,7 +245,7 @@ def counts(run: Run) -> Table:
     rows = []
     for part, by_label in run.data["counts"].items():
         numbers = [int(by_label.get(label, 0)) for label in labels]
-        rows.append((part, *map(thousands, numbers), thousands(sum(numbers))))
+        rows.append((part, *map(thousands, numbers), thousands(sum(by_label.values()))))
     balance = run.config.get("data", {}).get("balance", "none")
     caption = "Samples by part and label"
     if balance != "none":

@@ -1,0 +1,77 @@
+"""What a curve of a study says, in sentences: its range, and which of its tests stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+
+from trainers.reporting.methods import Method
+from trainers.reporting.part_result import PartResult
+from trainers.reporting.significance import Pair
+from trainers.reporting.statistics import short
+
+
+def curve_sentences(result: PartResult) -> list[str]:
+    """All of them, as they stand after a title and a colon."""
+    return [*_range(result), *_pairs(result)]
+
+
+def _range(result: PartResult) -> list[str]:
+    points = []
+    field = (result.part.curve or "").rpartition(".")[2]
+    for line, methods in _lines(result.methods).items():
+        if len(methods) < 2:
+            continue
+        scores = [(mean(method.values(result.score)), method) for method in methods]
+        low, high = min(scores, key=lambda one: one[0]), max(scores, key=lambda one: one[0])
+        points.append(
+            f"over {field}, {result.score_name} of {line} lies between {short(low[0])} "
+            f"(at {low[1].value}) and {short(high[0])} (at {high[1].value})."
+        )
+    return points
+
+
+def _pairs(result: PartResult) -> list[str]:
+    """What the tests of a curve say: of lines at equal values, or of values against the first."""
+    if not result.pairs:
+        return []
+    field = (result.part.curve or "").rpartition(".")[2]
+    if len(_lines(result.methods)) == 1:
+        first = result.pairs[0].first
+        even = "no different beyond chance"
+        kinds: dict[str, list[str]] = {"better": [], "worse": [], even: []}
+        for pair in result.pairs:
+            better = pair.better
+            kind = "better" if better is pair.second else "worse" if better else even
+            kinds[kind].append(str(pair.second.value))
+        told = "; ".join(f"{kind} at {', '.join(own)}" for kind, own in kinds.items() if own)
+        return [f"against {field} {first.value}, accuracy is {told}."]
+    sides: dict[tuple[str, str], list[Pair]] = {}
+    for pair in result.pairs:
+        sides.setdefault((pair.first.line, pair.second.line), []).append(pair)
+    points = []
+    for (first_line, second_line), pairs in sides.items():
+        wins = [
+            [str(pair.first.value) for pair in pairs if pair.better is getattr(pair, side)]
+            for side in ("first", "second")
+        ]
+        told = " and ".join(
+            f"{line} is better beyond chance at {', '.join(own)}"
+            for line, own in zip((first_line, second_line), wins, strict=True)
+            if own
+        )
+        rest = len(pairs) - len(wins[0]) - len(wins[1])
+        texts = [told] if told else []
+        if rest:
+            texts.append(
+                f"at {rest} of {len(pairs)} values {first_line} and {second_line} do not differ"
+            )
+        points.append(f"at equal {field}, {'; '.join(texts)}.")
+    return points
+
+
+def _lines(methods: Sequence[Method]) -> dict[str, list[Method]]:
+    lines: dict[str, list[Method]] = {}
+    for method in methods:
+        lines.setdefault(method.line, []).append(method)
+    return lines
