@@ -211,8 +211,12 @@ def _check_mlm(recipe: MlmRecipe) -> None:
     _share({"model.dropout": model.dropout})
     _share_above_zero({"model.mask_share": model.mask_share})
     _at_least(1, {"model.layers": model.layers})
-    if model.layers is not None and model.pretrained:
-        raise InputError("key 'model.layers' is for fresh models; with model.pretrained leave it out")
+    for key, value in (("layers", model.layers), ("deviation", model.deviation)):
+        if value is not None and model.pretrained:
+            raise InputError(
+                f"key 'model.{key}' is for fresh models; with model.pretrained leave it out"
+            )
+    _share_above_zero({"model.deviation": model.deviation})
     _at_least(8, {"model.max_tokens": model.max_tokens})
     if recipe.batching.budget < model.max_tokens:
         raise InputError(

@@ -115,6 +115,11 @@ class MlmConfig:
     """Size of a fresh model."""
     layers: int | None = None
     """Layers of a fresh model, if not the size's."""
+    deviation: float | None = None
+    """Standard deviation of a fresh model's weights, if not the size's."""
+    positions: Literal["random", "sinusoidal"] = "sinusoidal"
+    """What a fresh model's position embeddings start as. Sinusoids make near and far known from the
+    start; small models with random ones may never get beyond the frequency of words."""
     vocabulary: int = 8000
     """Entries of a freshly trained tokenizer."""
     text: Literal["processed", "original"] = "processed"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 from transformers import BertConfig as BertArchitecture
 from transformers import BertForMaskedLM
@@ -59,6 +62,7 @@ def build_mlm_model(
             **SIZES[config.size], vocab_size=vocabulary_size, pad_token_id=pad_token_id
         )
         architecture.num_hidden_layers = config.layers or architecture.num_hidden_layers
+        architecture.initializer_range = config.deviation or architecture.initializer_range
     if config.max_tokens > architecture.max_position_embeddings:
         raise InputError(
             f"model.max_tokens: {config.max_tokens} is more than the "
@@ -75,9 +79,22 @@ def build_mlm_model(
         if folder is None:
             with quiet_transformers():
                 model = MlmModel(architecture)
+            if config.positions == "sinusoidal":
+                _set_sinusoids(model.bert.embeddings.position_embeddings.weight, architecture)
         else:
             model, _ = load_weights(
                 MlmModel, folder, architecture, lambda name: name.startswith("cls.")
             )
     model.settings = config
     return model.train()  # type: ignore[no-any-return]
+
+
+def _set_sinusoids(table: Tensor, architecture: BertArchitecture) -> None:
+    """Fill (positions, width) with sines and cosines of falling frequency (Vaswani et al. 2017, arXiv
+    1706.03762), of the same mean square as the other embeddings. They train like these."""
+    positions, width = table.shape
+    frequency = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
+    angle = torch.arange(positions)[:, None] * frequency
+    waves = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+    with torch.no_grad():
+        table.copy_(waves * (architecture.initializer_range * math.sqrt(2)))
