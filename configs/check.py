@@ -72,6 +72,11 @@ def check_recipe(recipe: Recipe) -> None:
         )
     if not recipe.data.augment.semitones:
         raise InputError("key 'data.augment.semitones' is empty; [0] means no pitch shift")
+    if recipe.loss.kind != "cross_entropy" and recipe.data.balance != "none":
+        raise InputError(
+            f"keys 'loss.kind' {recipe.loss.kind} and 'data.balance' {recipe.data.balance} would both "
+            "correct the classes' shares; use one of them"
+        )
     if isinstance(recipe, EmotionRecipe):
         _check_hubert(recipe)
     if isinstance(recipe, NliRecipe):

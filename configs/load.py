@@ -187,7 +187,7 @@ def _recipe_class(path: Path, document: dict[str, Any]) -> type[AnyRecipe]:
         return NliRecipe
     if task == "mlm":
         return MlmRecipe
-    if "recipes" in document:
+    if "recipes" in document or "parts" in document:
         raise InputError(f"{path}: a grid of several trainings; use `sokhan sweep`")
     raise InputError(f"{path}: key 'task' must be emotion, nli or mlm, not {task!r}")
 

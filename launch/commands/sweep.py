@@ -26,7 +26,9 @@ def add_commands(commands: Any) -> None:
         "--ranks", type=int, help="without SLURM: processes (default: one a GPU, else one)"
     )
     sweep.add_argument(
-        "--dry-run", action="store_true", help="print how each training stands, and stop"
+        "--dry-run",
+        action="store_true",
+        help="print how each training stands and what the rest is expected to cost, and stop",
     )
     sweep.set_defaults(run=run_sweep)
 

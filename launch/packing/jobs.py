@@ -22,6 +22,7 @@ from launch.packing.wait import SentPack, log_of, wait_for
 from launch.slurm.attempt import now
 from launch.slurm.batch import job_parameters
 from launch.slurm.code import keep_code
+from launch.slurm.command_job import CommandJob
 from launch.slurm.sbatch import send_jobs
 from launch.slurm.scheduler import SchedulerError, cancel
 from launch.slurm.submission import new_folder, write_json
@@ -33,27 +34,6 @@ _DEFAULTS = (
     "--slurm.nodes", "1", "--slurm.tasks_per_node", "1", "--slurm.gpus_per_task", "0",
     "--slurm.notice", "0s",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PackJob:
-    """One command of the jobs; pickled by submitit, so it holds plain values only."""
-
-    arguments: tuple[str, ...]
-    folder: str
-    """Where it was typed: it may name files from there."""
-
-    def __call__(self) -> None:
-        """Run it; its exit code is the job's."""
-        if code := self.run():
-            sys.exit(code)
-
-    def run(self) -> int:
-        """Run it; returns the exit code."""
-        from launch.cli import main
-
-        os.chdir(self.folder)
-        return main(self.arguments)
 
 
 @dataclass(frozen=True)
@@ -70,11 +50,11 @@ class SplitPack:
     processes: int | None
     """What the command says of processes."""
 
-    def job(self, *more: str) -> PackJob:
+    def job(self, *more: str) -> CommandJob:
         """The command with more options."""
-        return PackJob((*self.arguments, *more), os.getcwd())
+        return CommandJob((*self.arguments, *more), os.getcwd())
 
-    def part(self, number: int, *more: str) -> PackJob:
+    def part(self, number: int, *more: str) -> CommandJob:
         """What packs a part."""
         return self.job("--part", f"{number}/{self.parts}", *more)
 

@@ -50,6 +50,8 @@ class Training:
 
     recipe: AnyRecipe
     beginning: Beginning
+    source: Path | None = None
+    """Run directory that its `model.pretrained` lies in, and that may have to be trained before."""
 
 
 def plan(
@@ -105,16 +107,16 @@ def _folder(trainings: Sequence[Training]) -> Path:
 
 def submit_members(
     trainings: Sequence[Training], site: Site, cluster: Cluster, *, folder: Path, name: str,
-    command: str, at_most: int = 0,
+    command: str, at_most: int = 0, after: Sequence[str] = (),
 ) -> Submission:  # fmt: skip
     """Send trainings to the scheduler, as one array if there are several, at most ``at_most`` of them
-    at once (0: all). ``folder`` is the run's or the sweep's.
+    at once (0: all), none before the jobs ``after`` have ended. ``folder`` is the run's or the sweep's.
 
     Everything that the jobs need is written before; if the scheduler refuses, it is removed.
     """
     group = trainings[0].recipe.output.group
     check_path(folder.absolute())
-    prefetch([training.recipe for training in trainings])
+    prefetch([training.recipe for training in trainings if training.source is None])
     make_run_folder(folder, group)
     runs = [run_folder(training.recipe) for training in trainings]
     path, job = None, ""
@@ -124,7 +126,7 @@ def submit_members(
         with writing_run(folder, group):
             path = new_folder(folder)
             members = _write(path, trainings, site, command)
-            job = _send(path, members, site, cluster, name, at_most)
+            job = _send(path, members, site, cluster, name, at_most, after)
             facts = {"job": job, "cluster": cluster, "time": now(), "array": len(members) > 1,
                      "host": platform.node()}  # fmt: skip
             submission = write_submission(Submission(path), facts)
@@ -194,8 +196,9 @@ def _write(path: Path, trainings: Sequence[Training], site: Site, command: str) 
 
 
 def _send(
-    path: Path, members: Sequence[Member], site: Site, cluster: Cluster, name: str, at_most: int
-) -> str:
+    path: Path, members: Sequence[Member], site: Site, cluster: Cluster, name: str, at_most: int,
+    after: Sequence[str],
+) -> str:  # fmt: skip
     """The scheduler's number of the job."""
     if cluster == "debug":
         return str(os.getpid())
@@ -203,6 +206,9 @@ def _send(
         return _start_here(path)
     parameters = training_parameters(site.slurm, path, name)
     parameters["array_parallelism"] = at_most or len(members)
+    if after:
+        # However they have ended: each training says itself what it lacks.
+        parameters["dependency"] = "afterany:" + ":".join(after)
     accepted, words = try_script(script(parameters, path, rank_python(site.slurm), len(members)))
     tasks = [RankTask(str(path), member.number) for member in members]
     job = send_jobs(path, tasks, site.slurm, parameters)[0].partition("_")[0]

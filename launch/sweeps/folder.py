@@ -2,7 +2,8 @@
 ended that were trained on this machine.
 
 ``sweep.yaml`` is what was asked last; its run directories are told from the output folder, so that all
-of it may be moved. ``slurm/`` holds the submissions, ``outcomes.json`` the ends of local trainings.
+of it may be moved. ``slurm/`` holds the submissions, ``outcomes.json`` the ends of local trainings. A
+study's has ``study.json``, too (launch/sweeps/study_file.py).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import yaml
 from configs.access import make_run_folder, writing_run
 from configs.cluster import load_cluster
 from configs.errors import InputError
-from configs.grid import Grid, GridMember, find_grid, load_grid, members, sweep_folder
+from configs.grid import Grid, find_grid, load_grid
 from configs.load import read_yaml, signature
+from configs.study import GridMember, members, sweep_folder
 from launch.slurm.submission import write_json
 
 SWEEP = "sweep.yaml"

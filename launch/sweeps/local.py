@@ -1,7 +1,8 @@
 """The trainings of a sweep on this machine, one after the other in the foreground.
 
-Each is a start of its own, as by ``sokhan train``: one that fails does not stop the others. A signal
-stops the one that trains after a save, and no other is started.
+Each is a start of its own, as by ``sokhan train``: one that fails does not stop the others, but for
+those that were to go on from its model. A signal stops the one that trains after a save, and no other
+is started.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from configs.beginning import Beginning
 from configs.errors import InputError
-from configs.grid import GridMember
 from configs.lifetime import STOP_SIGNALS
+from configs.load import is_finished
 from configs.rank_status import FAILED, STOPPED, TRAINED, read_statuses
+from configs.study import GridMember
 from launch.last_words import errors, last_line
 from launch.local import train
 from launch.sweeps.folder import note_outcome, recorded
@@ -42,7 +44,11 @@ def train_here(
                 finished += seen_to == "finished"
                 continue
             print(f"training {position} of {len(trainings)}: {member.label}", flush=True)
-            code, words = _train(member, ranks, beginning, command)
+            if missing := _missing_source(member, [other.run for other, _ in failed]):
+                print(missing, file=sys.stderr, flush=True)
+                code, words = FAILED, missing
+            else:
+                code, words = _train(member, ranks, beginning, command)
             if code == STOPPED or code >= 128:
                 return code
             note_outcome(folder, member.run, code, words)
@@ -76,6 +82,13 @@ def _train(member: GridMember, ranks: int, beginning: Beginning, command: str) -
         return code, ""
     failed = errors(word for word in said if word.state in ("failed", "hung_peer"))
     return code, "\n".join(failed) or "error: a rank ended without a word, perhaps killed"
+
+
+def _missing_source(member: GridMember, failed: Sequence[Path]) -> str:
+    """Why a training cannot go on from the model of another one; empty: it can, or does not."""
+    if member.source is None or (member.source not in failed and is_finished(member.source)):
+        return ""
+    return f"error: it goes on from {member.source}, which has not finished"
 
 
 def _seen_to(member: GridMember, folder: Path, beginning: Beginning) -> str:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.beginning import Beginning
 from configs.errors import InputError
-from configs.grid import Grid, GridMember, members, shipped_grids, sweep_folder
+from configs.grid import Grid, shipped_grids
 from configs.load import SUMMARY
+from configs.study import GridMember, by_part, each_once, sweep_folder
 from launch.last_words import last_line
 from launch.local import check
 from launch.slurm.submission import newest_submission
 from launch.status.status import Status, statuses
 from launch.status.targets import Target
 from launch.sweeps.folder import SweepMember, is_sweep, open_sweep, read_outcomes, short_name
+from launch.sweeps.study_file import is_study
 
 IN_HAND = ("waiting", "saved", "running")
 """States of trainings that somebody sees to."""
@@ -29,6 +31,9 @@ class Sweep:
 
     grid: Grid
     trainings: tuple[GridMember, ...]
+    """Each once, in the order in which they are trained here."""
+    parts: Mapping[str, tuple[GridMember, ...]]
+    """By the names of the grid's parts; one without a name where it has none."""
 
     @property
     def folder(self) -> Path:
@@ -38,7 +43,8 @@ class Sweep:
 
 def plan_sweep(grid: Grid, site: Sequence[str], overrides: Sequence[str]) -> Sweep:
     """The trainings of a grid; ``site`` and ``overrides`` are recipe fields for all of them."""
-    return Sweep(grid, members(grid, site, overrides))
+    parts = by_part(grid, site, overrides)
+    return Sweep(grid, each_once(parts), parts)
 
 
 def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], str]:
@@ -109,11 +115,14 @@ class Wanted:
     """One line for each training that has not finished."""
     folder: Path | None
     """Where the report goes if nothing else is said: a sweep's folder, if one is all that is named."""
+    study: Path | None = None
+    """That folder, if it is a study's, which has a page of its own."""
 
 
 def for_report(paths: Sequence[Path]) -> Wanted:
     """Run directories, folders of sweeps and grids -> what to report. Raises InputError for a sweep
     without a finished training."""
+    study = None
     runs: list[Path] = []
     left_out: list[str] = []
     folder = None
@@ -131,9 +140,10 @@ def for_report(paths: Sequence[Path]) -> Wanted:
         ]
         if not done:
             raise InputError(f"{path}: none of {len(found)} trainings has finished; {others[0]}")
+        study = folder if len(paths) == 1 and is_study(folder) else None
         runs += done
         left_out += others
-    return Wanted(runs, left_out, folder if len(paths) == 1 else None)
+    return Wanted(runs, left_out, folder if len(paths) == 1 else None, study)
 
 
 def _unfinished(member: SweepMember, status: Status) -> str:

@@ -8,12 +8,24 @@ from dataclasses import dataclass
 from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
+from configs.rank_status import FAILED, TRAINED
 from launch.local import count_gpus
 from launch.slurm.submit import Where, choose
+from launch.sweeps.cost import H100, describe_cost, expect, this_machine
 from launch.sweeps.folder import recorded, write_sweep
 from launch.sweeps.local import train_here
-from launch.sweeps.slurm import submit_sweep
-from launch.sweeps.sweep import Sweep, check_all, describe, left_to_do, look, trainings_text
+from launch.sweeps.page import write_page
+from launch.sweeps.slurm import Sending, submit_sweep
+from launch.sweeps.study_file import write_study_file
+from launch.sweeps.sweep import (
+    IN_HAND,
+    Sweep,
+    check_all,
+    describe,
+    left_to_do,
+    look,
+    trainings_text,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,10 @@ def train_sweep(sweep: Sweep, site: Site, how: How) -> int:
     left = left_to_do(sweep.trainings, found, how.beginning)
     gpus = 0 if on_slurm else count_gpus()
     ranks = how.ranks if how.ranks is not None else max(1, gpus)
+    if left:
+        machine = H100 if on_slurm or gpus else this_machine()
+        expected = expect(sweep.trainings, {member.run for member in left}, machine)
+        print(describe_cost(sweep.parts, expected, machine), flush=True)
     check_all(left, site.slurm.ranks if on_slurm else ranks, gpus, how.beginning)
     if not left:
         return 0
@@ -56,8 +72,13 @@ def train_sweep(sweep: Sweep, site: Site, how: How) -> int:
         raise InputError(note)
     _write(sweep, how.command)
     if on_slurm:
-        return submit_sweep(sweep, left, site, at_most, how.beginning, how.command, wait=how.wait)
-    return train_here(left, sweep.folder, ranks, how.beginning, how.command)
+        others = [m.run for m, s in zip(sweep.trainings, found, strict=True) if s.state in IN_HAND]
+        sending = Sending(site, at_most, how.beginning, how.command)
+        return submit_sweep(sweep, left, others, sending, wait=how.wait)
+    code = train_here(left, sweep.folder, ranks, how.beginning, how.command)
+    if sweep.grid.is_study and code in (TRAINED, FAILED):
+        write_page(sweep.folder)
+    return code
 
 
 def _check(how: How, on_slurm: bool) -> None:
@@ -71,6 +92,7 @@ def _check(how: How, on_slurm: bool) -> None:
 
 def _write(sweep: Sweep, command: str) -> None:
     new, gone = write_sweep(sweep.folder, sweep.grid, sweep.trainings, command)
+    write_study_file(sweep.folder, sweep.grid, sweep.parts, command)
     if new or gone:
         print(f"the sweep has changed: {new} new, {gone} no longer in it")
     print(f"sweep folder: {sweep.folder}", flush=True)

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from configs.errors import InputError
-from configs.grid import MOST, load_grid, members, shipped_grids, sweep_folder
+from configs.grid import load_grid, shipped_grids
 from configs.load import load_recipe, run_folder, shipped_recipes, signature
 from configs.schema import NliRecipe
+from configs.study import MOST, members, sweep_folder
 from tests.documentation import PAGES
 
 SMALL = {"recipes": ["demo/bert_full"], "seeds": [0, 1]}

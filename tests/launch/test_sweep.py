@@ -15,7 +15,8 @@ import yaml
 
 from configs.beginning import Beginning
 from configs.errors import InputError
-from configs.grid import GridMember, load_grid, members
+from configs.grid import load_grid
+from configs.study import GridMember, members
 from launch.cli import main
 from launch.sweeps.folder import (
     OUTCOMES,

@@ -6,7 +6,8 @@ import re
 import time
 from pathlib import Path
 
-from configs.grid import GridMember, load_grid, members
+from configs.grid import load_grid
+from configs.study import GridMember, members
 from launch.slurm.submission import Attempt, newest_submission
 from tests.slurm.cluster import Cluster
 from tests.slurm.trainings import PATIENCE, sokhan
@@ -95,3 +96,57 @@ def test_six_trainings_of_which_one_fails(
     assert report.returncode == 0 and "left out" not in report.stderr
     assert " ± " in Path(folder, "comparison.md").read_text()
     assert "Comparison of 6 runs" in Path(folder, "comparison.md").read_text()
+
+
+def write_study(path: Path) -> Path:
+    """A regime, and another that goes on from its models."""
+    path.write_text(
+        "parts:\n"
+        "- {name: whole, recipes: [demo/bert_full], seeds: [0, 1]}\n"
+        "- name: frozen\n"
+        "  recipes: [demo/bert_freeze]\n"
+        "  seeds: [0, 1]\n"
+        "  start_from: {part: whole, recipe: demo/bert_full}\n"
+    )
+    return path
+
+
+def test_a_study_is_an_array_after_another_and_a_page(
+    cluster: Cluster, text_shards: Path, tmp_path: Path
+) -> None:
+    grid = write_study(tmp_path / "tiny.yaml")
+    fields = ["--data.shards", str(text_shards), "--output.folder", str(tmp_path / "runs"),
+              "--model.vocabulary", "300", "--loop.max_steps", "2", "--tracking.wandb", "off",
+              "--evaluation.train", "false"]  # fmt: skip
+    conf = str(cluster.conf)
+    first, second, third, fourth = members(load_grid(grid), (), fields)
+    stray = second.run / "notes.txt"  # a folder that is no run's is not trained in
+    stray.parent.mkdir(parents=True)
+    stray.touch()
+
+    command = ["sweep", str(grid), *fields, *SIZE]
+    done = sokhan(command, SLURM_CONF=conf)
+    assert done.returncode == 0, done.stderr
+    whole = job(done.stdout, "2 trainings")
+    after = job(done.stdout, f"2 trainings, after job {whole}")
+    page = job(done.stdout, "the page, when all have ended")
+    shown = cluster.run("scontrol", "show", "job", page)
+    assert "Dependency=" in shown and "gres/gpu" not in shown
+    until_over(cluster, page)
+    finished = [(one.run / "summary.json").is_file() for one in (first, second, third, fourth)]
+    assert finished == [True, False, True, False]
+    starts = [attempts(one)[-1] for one in (first, third)]
+    assert starts[0].end["time"] <= starts[1].start["time"]
+    folder = tmp_path / "runs" / "sweeps" / "tiny"
+    told = sokhan(["status", str(folder)], SLURM_CONF=conf)
+    assert f"there is no folder '{second.run}/model'" in told.stdout
+    assert (folder / "report.html").is_file()
+    before = (folder / "report.md").read_text(encoding="utf-8")
+
+    stray.unlink()
+    done = sokhan([*command, "--wait"], SLURM_CONF=conf)
+    assert done.returncode == 0, done.stderr
+    again = job(done.stdout, "1 training")
+    assert job(done.stdout, f"1 training, after job {again}") not in (whole, after, again)
+    assert (fourth.run / "summary.json").is_file() and len(attempts(first)) == 1
+    assert (folder / "report.md").read_text(encoding="utf-8") != before
