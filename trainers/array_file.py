@@ -1,4 +1,4 @@
-"""Large float32 arrays kept beside the shards: a file is whole or it is not there."""
+"""Arrays kept beside the shards: a file is whole or it is not there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float32]
 
 
 def open_array(place: Path, shape: tuple[int, ...]) -> FloatArray | None:
-    """A whole file of that shape, memory-mapped; None where there is none."""
+    """A whole float32 file of that shape, memory-mapped; None where there is none."""
     try:
         array: FloatArray = np.load(place, mmap_mode="r")
     except (OSError, ValueError):
@@ -25,11 +25,27 @@ def open_array(place: Path, shape: tuple[int, ...]) -> FloatArray | None:
     return array if array.shape == shape and array.dtype == np.float32 else None
 
 
+def save_array(place: Path, values: NDArray[Any]) -> bool:
+    """Save an array that is in memory; False where the folder is read-only, as shared shards may be,
+    or the disk is full."""
+    partial = _beside(place)
+    try:
+        partial.parent.mkdir(exist_ok=True)
+        _sweep(partial)
+        np.save(partial, values)
+        partial.replace(place)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        return False
+    return True
+
+
 @contextmanager
 def new_array(place: Path, shape: tuple[int, ...]) -> Iterator[FloatArray | None]:
-    """An array on disk that becomes ``place`` when the block ends well and vanishes else; None where
+    """A float32 array on disk that becomes ``place`` when the block ends well and vanishes else; None where
     it cannot be made: the folder is read-only, as shared shards may be, or the disk is full."""
-    partial = place.with_suffix(f".{platform.node()}-{os.getpid()}.npy")
+    partial = _beside(place)
     try:
         array = _reserve(partial, shape)
         yield array
@@ -41,6 +57,10 @@ def new_array(place: Path, shape: tuple[int, ...]) -> Iterator[FloatArray | None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _beside(place: Path) -> Path:
+    return place.with_suffix(f".{platform.node()}-{os.getpid()}.npy")
 
 
 def _reserve(partial: Path, shape: tuple[int, ...]) -> Any:

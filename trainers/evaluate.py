@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from trainers.data import RunData
 from trainers.engine import Engine
 from trainers.metrics import Metrics, SplitMetrics, TokenMetrics, class_metrics
+from trainers.predictions import write_predictions as write_table
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,10 @@ def predict(
 
 
 def write_predictions(path: Path, predictions: Predictions, data: RunData) -> None:
-    """One CSV row an entry: key, label, prediction, loss, p(label)..."""
-    labels = data.task.labels
-    shifted = predictions.logits - predictions.logits.max(1, keepdims=True)
-    shares = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(
-            ["key", "label", "prediction", "loss", *(f"p({label})" for label in labels)]
-        )
-        for n, row in enumerate(predictions.rows.tolist()):
-            guess = labels[int(shares[n].argmax())]
-            truth = labels[int(predictions.truth[n])]
-            values = [f"{share:.6f}" for share in shares[n]]
-            loss = f"{predictions.losses[n]:.6f}"
-            writer.writerow([data.index.key(row), truth, guess, loss, *values])
+    """The file of a part's predictions, an entry a row."""
+    shifted = np.exp(predictions.logits - predictions.logits.max(1, keepdims=True))
+    keys = [data.index.key(row) for row in predictions.rows.tolist()]
+    write_table(
+        path, keys, data.task.labels, predictions.truth, predictions.losses,
+        shifted / shifted.sum(1, keepdims=True),
+    )  # fmt: skip

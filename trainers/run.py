@@ -146,38 +146,19 @@ def describe_run(folder: Path, ranks: int, about: dict[str, Any], report: Parame
 
 
 def finish(loop: Loop, folder: Path, summary: Summary) -> None:
-    """Evaluate every part once with the best weights, write the results and the model."""
-    engine, data = loop.engine, loop.data
-    best = {
-        "epoch": summary.best.epoch,
-        "step": summary.best.step,
-        "metric": summary.best.metric,
-        "value": summary.best.value,
-    }
-    saved = open_verified(folder / CHECKPOINTS / summary.best.tag, data.world, to_train=False)
-    engine.load_weights(saved.weights)
-    parts = [part for part in PARTS if part != "train" or data.recipe.evaluation.train]
-    results: dict[str, Metrics] = {}
-    subsets: dict[str, Any] = {}
-    for part in parts:
-        predictions = predict(engine, data, part, loop.watch)
-        results[part] = predictions.summarise(data.task.labels)
-        if data.task.labels:
-            subsets[part] = subset_scores(
-                data.index, predictions.rows, predictions.truth, predictions.logits.argmax(1),
-                data.task.labels,
-            )  # fmt: skip
-        if data.world.main and data.task.labels:
-            write_predictions(folder / "eval" / f"predictions-{part}.csv", predictions, data)
-    analyse(data, saved.as_state(), folder)
+    """Evaluate every part once with the best weights; write results and model, then the analyses,
+    which may take long; summary.json last."""
+    data, best = loop.data, summary.best
+    saved = open_verified(folder / CHECKPOINTS / best.tag, data.world, to_train=False)
+    loop.engine.load_weights(saved.weights)
+    chosen = {"epoch": best.epoch, "step": best.step, "metric": best.metric, "value": best.value}
+    results = _evaluate(loop, folder, chosen)
+    weights = saved.as_state()
     if data.world.main:
-        splits = {part: metrics.as_dict() for part, metrics in results.items()}
         facts = card_facts(data.recipe, data.index, data.split, results)
-        document = {
-            "labels": list(data.task.labels), "best": best, "splits": splits, "subsets": subsets,
-        }  # fmt: skip
-        write_json(folder / "eval" / "metrics.json", document)
-        data.task.export(saved.as_state(), folder / "model", facts)
+        data.task.export(weights, folder / "model", facts)
+    analyse(data, weights, folder, loop.watch)
+    if data.world.main:
         test = results["test"].scores()
         loop.tracker.finish({f"test/{name}": score for name, score in test.items()})
         write_json(folder / SUMMARY, {
@@ -186,11 +167,32 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
             "steps": summary.state.step,
             "epochs": summary.state.epoch,
             "stopped": summary.stopped,
-            "best": best,
+            "best": chosen,
         })  # fmt: skip
         print(f"  test: {scores_text(test)}", flush=True)
     saved.close()
-    loop.saver.keep_finished(summary.best.tag)
+    loop.saver.keep_finished(best.tag)
+
+
+def _evaluate(loop: Loop, folder: Path, best: dict[str, Any]) -> dict[str, Metrics]:
+    """Scores of every part, written with those of its subsets and the predictions."""
+    data, labels = loop.data, loop.data.task.labels
+    results: dict[str, Metrics] = {}
+    subsets: dict[str, Any] = {}
+    for part in PARTS:
+        if part == "train" and not data.recipe.evaluation.train:
+            continue
+        found = predict(loop.engine, data, part, loop.watch)
+        results[part] = found.summarise(labels)
+        if labels and data.world.main:
+            predicted = found.logits.argmax(1)
+            subsets[part] = subset_scores(data.index, found.rows, found.truth, predicted, labels)
+            write_predictions(folder / "eval" / f"predictions-{part}.csv", found, data)
+    if data.world.main:
+        splits = {part: metrics.as_dict() for part, metrics in results.items()}
+        document = {"labels": list(labels), "best": best, "splits": splits, "subsets": subsets}
+        write_json(folder / "eval" / "metrics.json", document)
+    return results
 
 
 def card_facts(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from configs.models import BertConfig, MlmConfig
 from data_shards.index import ShardIndex
 from data_shards.reader import ShardReader
 from data_shards.sample import TextPair
+from trainers.array_file import save_array
 from trainers.models.tokenizer import load_tokenizer, train_wordpiece
 
 _ROWS_AT_ONCE = 1000
@@ -53,6 +54,17 @@ def open_tokenizer(
     return load_tokenizer(str(folder / "tokenizer"))
 
 
+def tokenizer_state(tokenizer: Any) -> str:
+    """All that a tokenizer's tokens depend on besides the options of a call, as text.
+
+    A call leaves its cutting and padding in the tokenizer: they would tell a tokenizer that has been
+    used from the same one that has not.
+    """
+    document = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = {name: part for name, part in document.items() if name not in ("truncation", "padding")}
+    return json.dumps(kept, ensure_ascii=False, sort_keys=True)
+
+
 def count_tokens(
     index: ShardIndex, text: Text, tokenizer: Any, folder: Path, about: str,
     count: Callable[[Pairs], Sequence[int]],
@@ -60,7 +72,7 @@ def count_tokens(
     """(samples,) tokens of every row as ``count`` counts them, kept beside the shards (or in
     ``folder``, where those are read-only) under what they depend on: ``about`` says what ``count``
     depends on besides text and tokenizer."""
-    state = f"{index.manifest.digest} {text} {about} {tokenizer.backend_tokenizer.to_str()}"
+    state = f"{index.manifest.digest} {text} {about} {tokenizer_state(tokenizer)}"
     name = f"tokens-{hashlib.sha256(state.encode()).hexdigest()[:16]}.npy"
     places = [index.root / "cache" / name, folder / name]
     for place in places:
@@ -80,16 +92,3 @@ def count_tokens(
         if save_array(place, lengths):
             break
     return lengths
-
-
-def save_array(place: Path, values: NDArray[Any]) -> bool:
-    """Save an array whole or not at all; False where the folder is read-only, as shared shards may be."""
-    partial = place.with_suffix(f".{platform.node()}-{os.getpid()}.npy")
-    try:
-        place.parent.mkdir(exist_ok=True)
-        np.save(partial, values)
-        partial.replace(place)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        return False
-    return True

@@ -14,13 +14,15 @@ from trainers.data import RunData
 from trainers.folder import write_json
 from trainers.models.heads import layer_weights
 
-Analysis = Callable[[RunData, Any], dict[str, Any]]
+Watch = Callable[[], None]
+Analysis = Callable[[RunData, Any, Watch], dict[str, Any]]
 
 
-def analyse(data: RunData, weights: Mapping[str, Tensor], folder: Path) -> None:
+def analyse(data: RunData, weights: Mapping[str, Tensor], folder: Path, watch: Watch) -> None:
     """Write eval/NAME.json for each analysis of the recipe. A collective call: ranks share the work.
 
-    ``weights`` are the best ones by parameter name, whole, on the CPU.
+    ``weights`` are the best ones by parameter name, whole, on the CPU. ``watch`` is called on all
+    ranks every now and then, and may end it by raising.
     """
     learnt = layer_weights(weights)
     if learnt is not None:
@@ -32,14 +34,14 @@ def analyse(data: RunData, weights: Mapping[str, Tensor], folder: Path) -> None:
     if probed == "start":
         from trainers.analyses.probes import layer_probes
 
-        _write(data, folder, "probes", layer_probes(data, _ready(fresh, data)))
+        _write(data, folder, "probes", layer_probes(data, _ready(fresh, data), watch))
     trained = _ready(_loaded(fresh, weights), data)
     if probed == "end":
         from trainers.analyses.probes import layer_probes
 
-        _write(data, folder, "probes", layer_probes(data, trained))
+        _write(data, folder, "probes", layer_probes(data, trained, watch))
     for name, analysis in analyses.items():
-        _write(data, folder, name, analysis(data, trained))
+        _write(data, folder, name, analysis(data, trained, watch))
 
 
 def _wanted(recipe: Any) -> tuple[Probed, dict[str, Analysis]]:

@@ -8,6 +8,7 @@ the majority class less often when the same test clips come with noise. See
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,12 +25,12 @@ from trainers.evaluate import Predictions, predict
 
 @dataclass(frozen=True)
 class ChangedData(RunData):
-    """A run's data with every entry of every part changed once, as ``data.augment`` says.
+    """A run's data whose evaluations read every clip changed once, as ``data.augment`` says.
 
     No pitch is shifted: such copies exist for the training part's minority classes alone.
     """
 
-    def entries(self, part: str, epoch: int = 1) -> Entries:
+    def evaluated_entries(self, part: str) -> Entries:
         """The part's rows, each the first changed version of itself."""
         rows = self.split.rows(part).astype(np.int64)
         return Entries(rows, np.ones(len(rows), np.int32))
@@ -41,7 +42,9 @@ class ChangedData(RunData):
         return Augmentation(config, self.recipe.seed, pitched=None, same_every_epoch=True)
 
 
-def noised_scores(data: RunData, model: nn.Module) -> dict[str, Any]:
+def noised_scores(
+    data: RunData, model: nn.Module, watch: Callable[[], None] | None = None
+) -> dict[str, Any]:
     """Scores of the test part as it is ("clean") and with every clip changed ("noised"), and the share
     of predictions that differ. A collective call; the same on all ranks.
 
@@ -49,7 +52,7 @@ def noised_scores(data: RunData, model: nn.Module) -> dict[str, Any]:
     """
     data, model = with_encoder(data, model)
     changed = ChangedData(data.recipe, data.index, data.split, data.task, data.world)
-    clean, noised = predict(model, data, "test"), predict(model, changed, "test")
+    clean, noised = (predict(model, each, "test", watch) for each in (data, changed))
     model.eval()
     assert (clean.rows == noised.rows).all(), "both plans hold the same rows in the same order"
     differ = clean.logits.argmax(1) != noised.logits.argmax(1)

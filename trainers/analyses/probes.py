@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ Part = tuple[NDArray[np.float32], NDArray[np.int64]]
 """(samples, width) features of one layer and (samples,) labels."""
 
 
-def layer_probes(data: RunData, model: nn.Module) -> dict[str, Any]:
+def layer_probes(
+    data: RunData, model: nn.Module, watch: Callable[[], None] | None = None
+) -> dict[str, Any]:
     """Scores of the probe of each layer 0..L on validation and test. A collective call; the same on
     all ranks: features are shared over them, rank 0 fits.
 
@@ -50,6 +53,8 @@ def layer_probes(data: RunData, model: nn.Module) -> dict[str, Any]:
     labels, truth = data.task.labels, np.asarray(data.index.label).astype(np.int64)
     found = []
     for layer in range(layers_of(whole)):
+        if watch is not None:
+            watch()
         result: dict[str, Any] = {}
         if data.world.main:
             assert features is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,12 +27,15 @@ from trainers.models.importance import removal_path
 from trainers.models.pruning import Heads, draw_heads, heads_left, prune_heads
 
 
-def pruning_curve(data: RunData, model: NliModel) -> dict[str, Any]:
+def pruning_curve(
+    data: RunData, model: NliModel, watch: Callable[[], None] | None = None
+) -> dict[str, Any]:
     """What eval/pruning.json holds. A collective call with the trained model, in evaluation mode.
 
     Scores are those of the test part, ``validation_accuracy`` of the validation part; milliseconds
     are the median time of one forward pass in fp32, as the model is given. A share that would leave
-    a layer without heads removes as many as can go. The model is left as it was.
+    a layer without heads removes as many as can go. The model is left as it was. ``watch`` is called on
+    all ranks before each step of an evaluation.
     """
     recipe = data.recipe
     assert isinstance(recipe, NliRecipe)
@@ -60,16 +63,18 @@ def pruning_curve(data: RunData, model: NliModel) -> dict[str, Any]:
     for share, count in counts.items():
         about: dict[str, Any] = {"share": share, "choice": "importance", "draw": None}
         pruned = _pruned(model, chosen[share])
-        points.append({**about, **_scores(data, pruned), "milliseconds": timing.measure(pruned)})
+        points.append(
+            {**about, **_scores(data, pruned, watch), "milliseconds": timing.measure(pruned)}
+        )
         for draw in range(settings.draws):
             pruned = _pruned(model, _drawn(model, count, f"{recipe.seed} {draw}"))
             about = {"share": share, "choice": "random", "draw": draw}
-            points.append({**about, **_scores(data, pruned), "milliseconds": None})
+            points.append({**about, **_scores(data, pruned, watch), "milliseconds": None})
     return {
         "heads": total,
         **_scoring(settings, len(samples.rows)),
         "importance": importance.tolist(),
-        "whole": {**_scores(data, model), "milliseconds": timing.measure(model)},
+        "whole": {**_scores(data, model, watch), "milliseconds": timing.measure(model)},
         "points": points,
         "masked_difference": difference,
         "device": world.gather(device_name(world.device))[0],
@@ -118,11 +123,11 @@ def _pruned(model: NliModel, removed: Heads) -> NliModel:
     return smaller
 
 
-def _scores(data: RunData, model: NliModel) -> dict[str, Any]:
+def _scores(data: RunData, model: NliModel, watch: Callable[[], None] | None) -> dict[str, Any]:
     """A model's scores and size, and which heads it lacks."""
     labels = data.task.labels
-    test = predict(model, data, "test").metrics(labels)
-    validation = predict(model, data, "validation").metrics(labels)
+    test = predict(model, data, "test", watch).metrics(labels)
+    validation = predict(model, data, "validation", watch).metrics(labels)
     model.eval()  # evaluation leaves a model in training mode
     return {
         "removed": sum(map(len, model.removed_heads.values())),

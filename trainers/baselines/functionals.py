@@ -7,12 +7,9 @@ deviation, percentiles and slope of each, in the manner of eGeMAPS (Eyben et al.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import platform
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 from data_shards.index import ShardIndex
 from data_shards.reader import ShardReader
 from data_shards.sample import SAMPLE_RATE
+from trainers.array_file import save_array
 from trainers.baselines.pitch import F0_WINDOW, HOP, pitch
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def functionals(index: ShardIndex) -> NDArray[np.float32]:
             assert audio is not None
             clips.append(audio)
         values[rows] = functionals_of(clips)
-    _save(place, values)
+    save_array(place, values)
     return values
 
 
@@ -179,15 +177,3 @@ def _statistics(values: Tensor) -> Tensor:
     time = time - time.mean()
     slope = (off * time).sum(1) / time.square().sum().clamp(min=1e-9)
     return torch.stack([mean[:, 0], deviation, skewness, *quantiles, slope], 1).flatten()
-
-
-def _save(place: Path, values: NDArray[np.float32]) -> None:
-    """Save unless the folder is read-only, as shared shards may be."""
-    partial = place.with_suffix(f".{platform.node()}-{os.getpid()}.npy")
-    try:
-        place.parent.mkdir(exist_ok=True)
-        np.save(partial, values)
-        partial.replace(place)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
