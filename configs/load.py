@@ -6,6 +6,7 @@ checks types; unknown keys are looked for here first, so that the message can na
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -107,6 +108,14 @@ def signature(recipe: AnyRecipe) -> str:
     """16 hex digits over ``settings_that_matter``."""
     text = json.dumps(settings_that_matter(recipe), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def written_signature(run: Path) -> str:
+    """The signature that a run directory's config.yaml begins with; empty if it cannot be read."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        first = (run / "config.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        return first.removeprefix("# signature: ").strip()
+    return ""
 
 
 def settings_that_matter(recipe: AnyRecipe) -> dict[str, Any]:

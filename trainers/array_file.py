@@ -8,21 +8,22 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+Number = TypeVar("Number", bound=np.generic)
 
 
-def open_array(place: Path, shape: tuple[int, ...]) -> FloatArray | None:
-    """A whole float32 file of that shape, memory-mapped; None where there is none."""
+def open_array(place: Path, shape: tuple[int, ...], dtype: type[Number]) -> NDArray[Number] | None:
+    """A whole file of that shape and type, memory-mapped; None where there is none."""
     try:
-        array: FloatArray = np.load(place, mmap_mode="r")
+        array: NDArray[Number] = np.lib.format.open_memmap(place, mode="r")
     except (OSError, ValueError):
         return None
-    return array if array.shape == shape and array.dtype == np.float32 else None
+    return array if array.shape == shape and array.dtype == dtype else None
 
 
 def save_array(place: Path, values: NDArray[Any]) -> bool:
@@ -43,8 +44,8 @@ def save_array(place: Path, values: NDArray[Any]) -> bool:
 
 @contextmanager
 def new_array(place: Path, shape: tuple[int, ...]) -> Iterator[FloatArray | None]:
-    """A float32 array on disk that becomes ``place`` when the block ends well and vanishes else; None where
-    it cannot be made: the folder is read-only, as shared shards may be, or the disk is full."""
+    """A float32 array on disk that becomes ``place`` when the block ends well and vanishes else; None
+    where it cannot be made: the folder is read-only, as shared shards may be, or the disk is full."""
     partial = _beside(place)
     try:
         array = _reserve(partial, shape)
@@ -52,7 +53,7 @@ def new_array(place: Path, shape: tuple[int, ...]) -> Iterator[FloatArray | None
         if array is not None:
             array.flush()
             # Others may have made it meanwhile and read it: replaced, it would be lost to them on NFS.
-            if open_array(place, shape) is None:
+            if open_array(place, shape, np.float32) is None:
                 partial.replace(place)
     finally:
         with contextlib.suppress(OSError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainers.models.bert import NliModel
 from trainers.models.hubert import EmotionModel
+from trainers.reporting.runs.regime_words import regime_words
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,16 @@ def card_lines(
 def _description(model: EmotionModel | NliModel) -> str:
     labels = ", ".join(model.labels)
     start = model.settings.pretrained or f"fresh weights, size {model.settings.size}"
+    settings = dataclasses.asdict(model.settings)
     if isinstance(model, EmotionModel):
-        conv = "frozen" if model.settings.freeze_conv else "trained"
         return (
-            f"HuBERT classifier of speech emotion ({labels}). Started from {start}; head"
-            f" {model.settings.head}; convolutions {conv}; padding {model.settings.padding}."
+            f"HuBERT classifier of speech emotion ({labels}). Started from {start};"
+            f" {regime_words('emotion', settings)}."
         )
     removed = sum(len(gone) for gone in model.removed_heads.values())
     text = (
-        f"BERT classifier of sentence pairs ({labels}). Started from {start}; regime"
-        f" {model.settings.regime.kind}; {model.config.num_hidden_layers} layers;"
+        f"BERT classifier of sentence pairs ({labels}). Started from {start};"
+        f" {regime_words('nli', settings)}; {model.config.num_hidden_layers} layers;"
         f" {model.settings.text} text of at most {model.settings.max_tokens} tokens."
     )
     if removed:

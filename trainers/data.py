@@ -118,17 +118,20 @@ class RunData:
             batching=cut,
         )
 
-    def evaluation_plan(self, part: str) -> EpochPlan:
-        """Every entry of a part once; of a sampled train part, which has other entries in every
-        epoch, every row."""
-        evaluation = self.recipe.evaluation
-        lengths = self.lengths if evaluation.sort_by_length else None
-        entries = self.entries(part)
+    def evaluated_entries(self, part: str) -> Entries:
+        """What an evaluation of a part reads: its entries; of a sampled train part, which has other
+        entries in every epoch, every row."""
         if self.recipe.data.balance == "sampled":
             rows = self.split.rows(part).astype(np.int64)
-            entries = Entries(rows, np.zeros(len(rows), np.int32))
+            return Entries(rows, np.zeros(len(rows), np.int32))
+        return self.entries(part)
+
+    def evaluation_plan(self, part: str) -> EpochPlan:
+        """Every entry that an evaluation of a part reads, once."""
+        evaluation = self.recipe.evaluation
+        lengths = self.lengths if evaluation.sort_by_length else None
         return plan_evaluation(
-            entries,
+            self.evaluated_entries(part),
             lengths,
             items=evaluation.items,
             micro_batches=self.recipe.batching.micro_batches,

@@ -29,6 +29,7 @@ from transformers import HubertConfig as HubertArchitecture
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import InputError
+from configs.files import write_json
 from configs.models import BertConfig, HubertConfig, RegimeConfig
 from trainers.card import CardFacts, write_card
 from trainers.models import hubert_attentive, hubert_mlp
@@ -263,9 +264,3 @@ def _removed(model: NliModel) -> dict[str, list[int]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file with sorted keys."""
-    text = json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True)
-    path.write_text(text + "\n", encoding="utf-8")

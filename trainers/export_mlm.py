@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from configs.files import write_json
 from trainers.card import CardFacts, card_lines
-from trainers.export import WEIGHTS, new_folder, write_json, write_weights
+from trainers.export import WEIGHTS, new_folder, write_weights
 from trainers.models.bert_mlm import MlmModel
 
 

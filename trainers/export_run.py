@@ -36,15 +36,27 @@ def export_run(run: Path, tag: str, out: Path, overwrite: bool) -> str:
     index = open_index(Path(recipe.data.shards))
     split = load_split(index, recipe.data.split)
     world = join_world()
-    with tempfile.TemporaryDirectory(prefix="sokhan-") as scratch:
-        copy_made(run, Path(scratch))
-        task = open_task(recipe, index, split, Path(scratch), world)
-        facts = card_facts(recipe, index, split, {})
-        weights = f"The weights are those of {folder.name}; no other scores of them were kept."
-        task.export(checkpoint.as_state(), out, dataclasses.replace(facts, limits=(weights,)))
-    checkpoint.close()
-    leave_world(world)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sokhan-") as scratch:
+            copy_made(run, Path(scratch))
+            task = open_task(recipe, index, split, Path(scratch), world)
+            weights = f"The weights are those of {folder.name}; no other scores of them were kept."
+            facts = dataclasses.replace(
+                card_facts(recipe, index, split, {}), limits=(weights,), command=_command(run)
+            )
+            task.export(checkpoint.as_state(), out, facts)
+    finally:
+        checkpoint.close()
+        leave_world(world)
     return folder.name
+
+
+def _command(run: Path) -> str:
+    """The command that trained the run, which is not the one that exports it; "": not kept."""
+    try:
+        return (run / "command.txt").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _checkpoint(run: Path, tag: str) -> Path:

@@ -29,6 +29,7 @@ from trainers.models.hubert import EmotionModel
 from trainers.models.masking import attention_mask_for, masked_mean
 from trainers.stopping import Stopped, stop_asked
 from trainers.task import Batch
+from trainers.tokens import tokenizer_state
 
 Model = EmotionModel | NliModel
 Features = NDArray[np.float32]
@@ -50,8 +51,10 @@ def kept_features(data: RunData, model: Model, *, top: bool = False) -> Features
     features that are not finite, and Stopped on all ranks when a signal asks for it.
     """
     world, shape = data.world, (len(data.index), *_shape_of(model, top))
-    place = data.index.root / "cache" / f"features-{_key(data, model, top)}.npy"
-    found = open_array(place, shape)
+    # Rank 0's word counts: ranks that looked for different files would wait for each other for ever.
+    key = world.gather(_key(data, model, top) if world.main else "")[0]
+    place = data.index.root / "cache" / f"features-{key}.npy"
+    found = open_array(place, shape, np.float32)
     if all(world.gather(found is not None)):
         assert found is not None
         return found
@@ -66,7 +69,7 @@ def kept_features(data: RunData, model: Model, *, top: bool = False) -> Features
                 array[rows] = features
     world.barrier()
     if kept:
-        array = open_array(place, shape)
+        array = open_array(place, shape, np.float32)
     assert array is not None, f"{place} was written just now"
     return array
 
@@ -198,4 +201,4 @@ def _reading(collate: Any) -> str:
     """How a task's collate reads a sample."""
     fields = {f.name: getattr(collate, f.name) for f in dataclasses.fields(collate)}
     tokenizer = fields.pop("tokenizer", None)
-    return repr(fields) + (tokenizer.backend_tokenizer.to_str() if tokenizer else "")
+    return repr(fields) + (tokenizer_state(tokenizer) if tokenizer else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import logging
@@ -20,6 +19,7 @@ import torch
 
 from configs.access import make_run_folder
 from configs.errors import InputError, MachineFault
+from configs.files import write_json, write_text
 from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
 from configs.rank_status import COMMAND, JOB
 from trainers.disk import writing
@@ -140,23 +140,6 @@ def clear(folder: Path, keep: tuple[str, ...] = ()) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-
-
-def write_json(path: Path, document: Any) -> None:
-    """``write_text`` of a document."""
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write and rename: a reader finds the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 def describe_environment(ranks: int) -> dict[str, Any]:

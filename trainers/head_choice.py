@@ -1,7 +1,7 @@
 """The samples that score attention heads, and the heads that a run removes by their importance.
 
-A run chooses its heads once, at its first start and on one rank, and keeps the choice as heads.json:
-rounding differs between devices, and a run must not lose other heads when it goes on elsewhere.
+A run chooses its heads once, at its first start, and keeps the choice as heads.json: rounding differs
+between devices, and a run must not lose other heads when it goes on elsewhere.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.errors import InputError
+from configs.files import write_json
 from configs.models import RegimeConfig
 from data_shards.reader import Collate, Request, ShardReader
 from data_shards.splits import Split
-from trainers.folder import write_json
 from trainers.models.bert import NliModel
 from trainers.models.importance import layer_normalised, mask_gradients, removal_path
 from trainers.models.pruning import Heads, check_heads, count_heads
@@ -51,21 +51,23 @@ class ScoringSamples:
 
 
 def score_heads(
-    model: NliModel, samples: ScoringSamples, device: torch.device, world: World | None = None
+    model: NliModel, samples: ScoringSamples, device: torch.device, world: World
 ) -> Tensor:
     """(layers, heads) layer-normalised importance, float64; the model is on ``device``.
 
-    With ``world`` a collective call: ranks share the batches, and each gets the same scores, to the
-    bit those of one rank. Without it this process does all of them.
+    A collective call: ranks share the batches, and each gets the same scores, to the bit those of
+    one rank.
     """
     model.eval()
     own = []
-    for number, batch in samples.batches(*((world.rank, world.size) if world else (0, 1))):
+    for number, batch in samples.batches(world.rank, world.size):
         inputs = [tensor.to(device) for tensor in batch.inputs]
         own.append((number, mask_gradients(model, inputs, batch.labels.to(device)).abs().sum(0)))
-    parts = [part for theirs in (world.gather(own) if world else [own]) for part in theirs]
+    parts = [part for theirs in world.gather(own) for part in theirs]
     in_order = [sums for _, sums in sorted(parts, key=lambda part: part[0])]
-    return layer_normalised(torch.stack(in_order).sum(0) / len(samples.rows))
+    scores = layer_normalised(torch.stack(in_order).sum(0) / len(samples.rows))
+    # Rank 0's: processors round differently, and ranks that cut other heads would score other models.
+    return world.gather(scores)[0]
 
 
 def choose_heads_once(
@@ -77,30 +79,33 @@ def choose_heads_once(
 ) -> Heads:
     """The heads that a run's regime removes by importance from the model that ``build`` makes.
 
-    Rank 0 finds them in ``folder``, or chooses them and notes them there; every rank gets them.
-    Raises InputError where the share cannot be reached, or the note fits another model.
+    A collective call. They are those that ``folder`` notes; where it notes none, the ranks score the
+    heads together and rank 0 notes its choice there. Raises InputError where the share cannot be
+    reached, or the note fits another model.
     """
 
-    def on_main() -> Heads | None:
-        if not world.main:
-            return None
-        model = build()
-        chosen = _read(folder, model)
-        if chosen is None:
-            chosen = choose_by_importance(model, regime, samples, world.device)
-            document = {str(layer): list(gone) for layer, gone in chosen.items()}
-            write_json(folder / CHOICE, document)
-        return chosen
+    def noted() -> Heads | None:
+        return _read(folder, build) if world.main else None
 
-    chosen = world.gather(world.main_first(on_main))[0]
-    assert chosen is not None
+    chosen: Heads | None = world.gather(world.main_first(noted))[0]
+    if chosen is None:
+        model = world.main_first(build)
+        chosen = world.gather(choose_by_importance(model, regime, samples, world))[0]
+        document = {str(layer): list(gone) for layer, gone in chosen.items()}
+
+        def note() -> None:
+            if world.main:
+                write_json(folder / CHOICE, document)
+
+        world.main_first(note)
     return chosen
 
 
 def choose_by_importance(
-    model: NliModel, regime: RegimeConfig, samples: ScoringSamples, device: torch.device
+    model: NliModel, regime: RegimeConfig, samples: ScoringSamples, world: World
 ) -> dict[int, tuple[int, ...]]:
-    """The heads that regime heads_removed takes from ``model`` as it is now. Moves it to ``device``.
+    """The heads that regime heads_removed takes from ``model`` as it is now. A collective call, which
+    moves the model to the world's device.
 
     Raises InputError where the share cannot be reached.
     """
@@ -109,8 +114,10 @@ def choose_by_importance(
     gone = sum(map(len, model.removed_heads.values()))
     count = count_heads(layers, heads, regime.heads_share, gone)
     at_once = round_size(layers * heads, regime.round_share)
-    model.to(device)  # type: ignore[arg-type]
-    path = removal_path(model, lambda m: score_heads(m, samples, device), [count], at_once)
+    model.to(world.device)  # type: ignore[arg-type]
+    path = removal_path(
+        model, lambda m: score_heads(m, samples, world.device, world), [count], at_once
+    )
     return path[0]
 
 
@@ -129,11 +136,12 @@ def scoring_samples(
     return ScoringSamples(shards, rows, collate)
 
 
-def _read(folder: Path, model: NliModel) -> Heads | None:
+def _read(folder: Path, build: Callable[[], NliModel]) -> Heads | None:
     """The choice noted for such a model; None: there is none yet."""
     path = folder / CHOICE
     if not path.exists():
         return None
+    model = build()
     try:
         given = {
             str(n): [int(head) for head in gone] for n, gone in json.loads(path.read_text()).items()

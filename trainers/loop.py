@@ -21,7 +21,7 @@ from trainers.engine import Engine, LossScaleTooSmall
 from trainers.evaluate import predict
 from trainers.metrics import Metrics
 from trainers.optim import learning_rate
-from trainers.progress import Progress, StepTotals
+from trainers.progress import Progress, StepTotals, reset_peak_memory
 from trainers.saving import Flags, Saver
 from trainers.state import Best, TrainingState
 from trainers.step import StepResult, StepSums, train_step
@@ -85,6 +85,7 @@ class Loop:
 
     def run(self) -> Summary:
         """Train to the end of the recipe."""
+        reset_peak_memory()
         while not (stopped := self._end()):
             if self.state.evaluated:
                 epoch = self.state.epoch + 1

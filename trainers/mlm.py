@@ -110,9 +110,11 @@ class MlmCollate:
             offsets[special] = 0
         ids, targets = masking.torch_mask_tokens(rows.ids.clone(), special, offsets)
         if not bool((targets >= 0).any()):
-            # A loss over nothing has no mean: the first token that may be is predicted.
-            place = tuple(torch.nonzero(~special)[0].tolist())
-            targets[place] = rows.ids[place]
+            # A loss over nothing has no mean: the first token that may be is predicted, or, where texts
+            # tokenise to nothing, the first [SEP].
+            allowed = torch.nonzero(~special).tolist()
+            row, column = allowed[0] if allowed else (0, 1)
+            targets[row, column] = rows.ids[row, column]
         return ids, targets
 
     @cached_property

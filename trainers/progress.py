@@ -101,8 +101,16 @@ def scores_text(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{_TITLES[name]} {scores[name]:.4f}" for name in _TITLES if name in scores)
 
 
+def reset_peak_memory() -> None:
+    """Let ``peak_memory`` forget what came before, as scoring of heads and passes for features do; a
+    process's peak resident set cannot be reset."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory() -> int:
-    """Bytes: the device's peak on a GPU, else the process's peak resident set."""
+    """Bytes: the device's peak on a GPU since ``reset_peak_memory``, else the process's peak resident
+    set."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

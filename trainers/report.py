@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import InputError
-from trainers.reporting import html, markdown
-from trainers.reporting.blocks import Block, Heading, Text
-from trainers.reporting.comparison import beside_reference, over_seeds, side_by_side
-from trainers.reporting.record import Run
-from trainers.reporting.rundir import read_run
-from trainers.reporting.sections import run_sections
+from trainers.reporting.page import html, markdown
+from trainers.reporting.page.blocks import Block, Heading, Text
+from trainers.reporting.runs.beside import beside_reference
+from trainers.reporting.runs.comparison import over_seeds, side_by_side
+from trainers.reporting.runs.read import read_run
+from trainers.reporting.runs.record import Run
+from trainers.reporting.runs.sections import run_sections
 
 
 @dataclass(frozen=True)

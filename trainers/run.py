@@ -14,6 +14,7 @@ from configs.access import writing_run
 from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
+from configs.files import write_json
 from configs.load import SUMMARY, AnyRecipe, run_folder, settings_that_matter
 from configs.schema import EmotionRecipe, NliRecipe, Recipe
 from data_shards.index import ShardIndex, open_index
@@ -26,11 +27,7 @@ from trainers.data import RunData
 from trainers.emotion import EmotionTask
 from trainers.engine import Engine
 from trainers.evaluate import predict, write_predictions
-from trainers.folder import (
-    command_line,
-    describe_environment,
-    write_json,
-)
+from trainers.folder import command_line, describe_environment
 from trainers.loop import Loop, Summary, TrainingFailed
 from trainers.metrics import Metrics
 from trainers.mlm import MlmTask

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from configs.models import BertConfig, MlmConfig
 from data_shards.index import ShardIndex
 from data_shards.reader import ShardReader
 from data_shards.sample import TextPair
-from trainers.array_file import save_array
+from trainers.array_file import open_array, save_array
 from trainers.models.tokenizer import load_tokenizer, train_wordpiece
 
 _ROWS_AT_ONCE = 1000
@@ -76,8 +75,9 @@ def count_tokens(
     name = f"tokens-{hashlib.sha256(state.encode()).hexdigest()[:16]}.npy"
     places = [index.root / "cache" / name, folder / name]
     for place in places:
-        if os.access(place, os.R_OK):
-            return np.load(place, mmap_mode="r")  # type: ignore[no-any-return]
+        found = open_array(place, (len(index),), np.int32)
+        if found is not None:
+            return found
     counts: list[int] = []
     pairs: list[tuple[str, str]] = []
     for pair in read_texts(index, range(len(index)), text):

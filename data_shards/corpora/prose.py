@@ -1,12 +1,14 @@
 """Plain text for masked-language-model training: files with a paragraph a line, and packed pairs.
 
 A paragraph is stored as a pair whose second text is empty. Pairs are those of the training part of
-a shard folder of text pairs, so that nothing of its validation and test parts is ever read.
+a shard folder of text pairs, so that nothing of its validation and test parts is ever read; where
+the corpus has parts of its own, the training part is the one that it was published with.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,8 +79,9 @@ def list_corpus(
 ) -> Corpus:  # fmt: skip
     """List text files, and the training pairs of the shards in ``pairs``.
 
-    Keys are ``<file>-<line>`` and ``pair-<key>``. Blank lines are left out. Raises InputError naming
-    file and line where a line is not UTF-8, and for two files of one name.
+    Keys are ``<file>-<line>`` and ``pair-<key>``. Lines that show nothing (spaces, half-spaces, marks
+    without a letter) are left out. Raises InputError naming file and line where a line is not UTF-8,
+    and for two files of one name.
     """
     steps = steps or TextSteps()
     names = tuple(re.sub(r"[.\s\\/]", "_", path.stem) or "text" for path in files)
@@ -92,7 +95,7 @@ def list_corpus(
     for number, path in enumerate(files):
         before = len(items)
         for line in read_lines(path):
-            if line.text.strip():
+            if _shows(line.text):
                 items.files.append(number)
                 items.lines.append(line.number)
                 items.offsets.append(line.offset)
@@ -104,9 +107,14 @@ def list_corpus(
         index = open_index(pairs)
         if index.manifest.kind != "text":
             raise InputError(f"{pairs}: holds {index.manifest.kind}, not pairs of texts")
-        items.rows.extend(load_split(index).rows("train").tolist())
-        settings["pairs"] = {"corpus": index.manifest.corpus, "digest": index.manifest.digest}
-        synthetic = index.manifest.synthetic
+        # Of any other split the training part may hold pairs that the published test part holds too.
+        split = load_split(index, "official" if "source_split" in index.manifest.groups else "")
+        items.rows.extend(split.rows("train").tolist())
+        manifest = index.manifest
+        settings["pairs"] = {
+            "corpus": manifest.corpus, "digest": manifest.digest, "split": split.name,
+        }  # fmt: skip
+        synthetic = manifest.synthetic
     sources = Sources(tuple(Path(path) for path in files), names, pairs, steps)
     return Corpus(
         name=name or "text", kind="prose", synthetic=synthetic, items=items,
@@ -124,16 +132,27 @@ def key_of(item: Paragraph | Pair, sources: Sources) -> str:
 
 
 def load_item(item: Paragraph | Pair, sources: Sources) -> Sample:
-    """Read a paragraph again and process it; pairs are taken as they were packed."""
+    """Read a paragraph again and process it; pairs are taken as they were packed. Raises InputError
+    naming file and line of a paragraph of which the steps leave nothing."""
     key = key_of(item, sources)
     if isinstance(item, Paragraph):
         path = sources.files[item.file]
         with path.open("rb") as stream:
             stream.seek(item.offset)
             text = decode_line(path, item.line, stream.readline()).strip()
-        return Sample(key, LABEL, text=make_pair(text, "", sources.steps))
+        pair = make_pair(text, "", sources.steps)
+        if not _shows(pair.premise_processed):
+            raise InputError(
+                f"{path}: line {item.line}: hazm's steps leave nothing of {text[:20]!r}; remove the line"
+            )
+        return Sample(key, LABEL, text=pair)
     assert sources.pairs is not None
     return Sample(key, LABEL, text=decode_text(_reader(sources.pairs).payload(item.row)))
+
+
+def _shows(text: str) -> bool:
+    """Whether a text has letters, digits, punctuation or symbols; only of these tokens are made."""
+    return any(unicodedata.category(character)[0] in "LNPS" for character in text)
 
 
 @cache

@@ -164,7 +164,7 @@ def run_report(options: argparse.Namespace) -> int:
     """Write the report and say where it is."""
     from launch.sweeps.sweep import for_report
     from trainers.report import write_report
-    from trainers.reporting.study import write_study
+    from trainers.reporting.study.page import write_study
 
     wanted = for_report(options.runs)
     if wanted.study:

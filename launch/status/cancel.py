@@ -11,18 +11,22 @@ from launch.slurm.ask import SchedulerError
 from launch.slurm.local_process import ask_to_stop, process_of
 from launch.slurm.scheduler import cancel
 from launch.slurm.submission import Submission, note_cancelled
+from launch.status.pages import cancel_page, find_pages, page_statuses
 from launch.status.state import PENDING
 from launch.status.status import Status, statuses
 from launch.status.targets import Target, find_targets
 
 
 def run_cancel(words: Sequence[str], folder: Path) -> int:
-    """Cancel the named trainings; 1 if one of them that is alive could not be. What has ended stays as
-    it is."""
-    targets = find_targets(words, folder)
+    """Cancel the named trainings, and the jobs of their studies' pages; 1 if one of them that is alive
+    could not be. What has ended stays as it is."""
+    pages = page_statuses(find_pages(words, folder))
+    numbers = {page.page.job for page in pages}
+    targets = find_targets([word for word in words if word not in numbers], folder)
     found, _ = statuses(targets)
+    # A page is written when the trainings have ended, so its job is ended before them.
+    code = max((cancel_page(page) for page in pages), default=0)
     live: dict[Path, list[Target]] = defaultdict(list)
-    code = 0
     for target, status in zip(targets, found, strict=True):
         name = f"job {target.job}" if target.job else str(target.run)
         if status.state not in PENDING:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from launch.slurm.scheduler import JobState, SchedulerDown, job_states
 from launch.slurm.submission import Attempt
+from launch.status.pages import find_pages, page_statuses
 from launch.status.progress import Progress, read_progress
-from launch.status.state import State, standing_of
+from launch.status.state import PENDING, State, standing_of
 from launch.status.targets import Target, find_targets, submitted_targets
 
 
@@ -37,17 +38,26 @@ class Status:
 
 
 def run_status(words: Sequence[str], folder: Path, as_json: bool) -> int:
-    """Print how the named trainings stand; without words all submissions below ``folder`` that are
-    not finished."""
-    targets = find_targets(words, folder) if words else submitted_targets(folder)
+    """Print how the named trainings and the pages of their studies stand; without words all that was
+    submitted below ``folder`` and is not finished."""
+    pages = page_statuses(find_pages(words or [str(folder)], folder))
+    numbers = {page.page.job for page in pages}
+    named = [word for word in words if word not in numbers]
+    targets = find_targets(named, folder) if words else submitted_targets(folder)
     found, note = statuses(targets)
     if not words:
         found = [status for status in found if status.state != "finished"]
+        pages = [page for page in pages if page.state in PENDING]
     if as_json:
         rows = [dataclasses.asdict(status) for status in found]
-        print(json.dumps({"scheduler": note or "ok", "trainings": rows}, indent=1))
+        told = [{"job": one.page.job, "state": one.state, "detail": one.detail} for one in pages]
+        document = {"scheduler": note or "ok", "trainings": rows, "pages": told}
+        print(json.dumps(document, indent=1))
         return 0
-    print(table(found) if found else f"nothing unfinished was submitted below {folder}")
+    if found or not pages:
+        print(table(found) if found else f"nothing unfinished was submitted below {folder}")
+    for page in pages:
+        print(page)
     if note:
         print(f"note: {note}; what is told is what the files say", file=sys.stderr)
     return 0

@@ -15,10 +15,10 @@ from configs.errors import InputError
 from configs.load import AnyRecipe
 from configs.models import HubertConfig, RegimeConfig
 from configs.schema import EmotionRecipe, MlmRecipe, NliRecipe
+from configs.sizes import BERT_SIZES, HUBERT_SIZES
+from launch.sweeps.evaluations import passes_besides
 from launch.sweeps.readings import FRAMES, Reading, part_reading, train_reading
 
-_BERT = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "base": (12, 768)}
-_HUBERT = {"tiny": (2, 64), "base": (12, 768), "large": (24, 1024)}
 _CONVOLUTIONS = {"tiny": 1.1e7, "base": 4.91e9, "large": 4.91e9}
 """Operations a second of audio, forward."""
 
@@ -59,18 +59,14 @@ def work_of(recipe: AnyRecipe, encoder: Encoder) -> Work | None:
     steps = train.steps * recipe.loop.epochs
     if recipe.loop.max_steps is not None and recipe.loop.max_steps < steps:
         epochs, steps = epochs * recipe.loop.max_steps / steps, recipe.loop.max_steps
-    forward = {part: _forward(recipe, encoder, reading) for part, reading in parts.items()}
-    share = _share_of_forward(recipe, encoder)
-    flop = epochs * share * _forward(recipe, encoder, train) + epochs * forward["validation"]
+    flop = epochs * _share_of_forward(recipe, encoder) * _forward(recipe, encoder, train)
     trained: float = train.micro_batches
     if isinstance(recipe, EmotionRecipe) and recipe.model.cache:
         trained /= 10  # a head alone has few kernels to start
-    passes = epochs * (trained + parts["validation"].micro_batches / 3)
-    evaluated = [("validation", 1.0), ("test", 1.0 + _analyses(recipe))]
-    evaluated += [("train", 1.0)] if recipe.evaluation.train else []
-    evaluated += [("test", epochs)] if recipe.evaluation.test_each_epoch else []
-    for part, times in evaluated:
-        flop += times * forward[part]
+    passes = epochs * trained
+    counts = {part: reading.items for part, reading in parts.items()}
+    for part, times in passes_besides(recipe, epochs, counts).items():
+        flop += times * _forward(recipe, encoder, parts[part])
         passes += times * parts[part].micro_batches / 3
     return Work(steps, passes, flop)
 
@@ -79,9 +75,13 @@ def encoder_of(recipe: AnyRecipe) -> Encoder:
     """The encoder's size: a fresh one's, a local folder's, or, of a hub model that is not asked for,
     what its name says: base, or large."""
     model = recipe.model
-    sizes = _HUBERT if isinstance(recipe, EmotionRecipe) else _BERT
     if model.pretrained is None:
-        return Encoder(*sizes[model.size])
+        if isinstance(recipe, EmotionRecipe):
+            size = HUBERT_SIZES[recipe.model.size]
+        else:
+            size = BERT_SIZES[recipe.model.size]
+        own = recipe.model.layers if isinstance(recipe, MlmRecipe) else None
+        return Encoder(own or size.layers, size.width)
     try:
         text = (Path(model.pretrained).expanduser() / "config.json").read_text(encoding="utf-8")
         document = json.loads(text)
@@ -138,20 +138,6 @@ def _share_of_hubert(model: HubertConfig, encoder: Encoder) -> float:
     if model.trains == "all" and not model.freeze_conv:
         backward += 2 * convolutions
     return 1 + backward / whole
-
-
-def _analyses(recipe: AnyRecipe) -> float:
-    """How often analyses pass over the test part, and what is about as much."""
-    if isinstance(recipe, MlmRecipe):
-        return 0.0
-    # A probe reads all parts once; train is about five times test.
-    times = 0.0 if recipe.analysis.probes == "off" else 7.0
-    if isinstance(recipe, NliRecipe):
-        pruning = recipe.analysis.pruning
-        times += len(pruning.shares) * (pruning.draws + 1)
-    elif recipe.analysis.noise:
-        times += 2
-    return times
 
 
 def _kind(recipe: AnyRecipe) -> str:

@@ -11,7 +11,7 @@ from launch.sweeps.sweep import for_report
 
 def write_page(folder: Path) -> None:
     """Write the page of the study in a sweep's folder and say where it is, or why there is none."""
-    from trainers.reporting.study import write_study
+    from trainers.reporting.study.page import write_study
 
     try:
         wanted = for_report([folder])

@@ -30,6 +30,7 @@ class Reading:
 
     steps: int
     micro_batches: int
+    items: int
     units: float
     """Padded tokens or frames."""
     squares: float
@@ -95,8 +96,9 @@ def _reading(plan: EpochPlan, lengths: NDArray[np.int64], packed: bool = False) 
 
     own = lengths[plan.rows].astype(np.float64)
     if packed:
-        return Reading(plan.steps, len(plan.counted), own.sum(), (own**2).sum())
-    items = np.diff(plan.offsets)
-    longest = np.maximum.reduceat(own, plan.offsets[:-1]) if len(items) else own
-    units = items * longest
-    return Reading(plan.steps, len(items), float(units.sum()), float((units * longest).sum()))
+        return Reading(plan.steps, len(plan.counted), len(own), own.sum(), (own**2).sum())
+    sizes = np.diff(plan.offsets)
+    longest = np.maximum.reduceat(own, plan.offsets[:-1]) if len(sizes) else own
+    units = sizes * longest
+    squares = float((units * longest).sum())
+    return Reading(plan.steps, len(sizes), len(own), float(units.sum()), squares)

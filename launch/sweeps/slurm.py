@@ -3,9 +3,6 @@ from the models of these, and so on; and a last job that writes the page of a st
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +11,12 @@ from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
 from configs.rank_status import FAILED, STOPPED, TRAINED
-from configs.slurm import SlurmConfig
 from configs.study import GridMember
-from launch.packing.wait import is_done
-from launch.slurm.batch import job_parameters, rank_python, script
-from launch.slurm.command_job import CommandJob
-from launch.slurm.sbatch import send_jobs, try_script
-from launch.slurm.scheduler import SchedulerDown, job_states
 from launch.slurm.submission import Submission, newest_submission
 from launch.slurm.submit import Training, submit_members
-from launch.slurm.waiting import looks, wait_for
+from launch.slurm.waiting import wait_for
 from launch.sweeps.folder import note_outcome
+from launch.sweeps.page_job import PageJob, send_page, wait_for_page
 from launch.sweeps.sweep import Sweep, trainings_text
 
 
@@ -67,11 +59,11 @@ def submit_sweep(
             note_outcome(folder, member.run, 0)  # what failed on this machine is tried again
             jobs[member.run] = submission.job_of(row)
         print(f"job {submission.job}: {trainings_text(len(level))}{_after(after)}", flush=True)
-    page = ""
+    page: PageJob | None = None
     if sweep.grid.is_study:
         running = [job for job in jobs.values() if job.partition("_")[0] not in _numbers(sent)]
-        page = _send_page(sent[-1].folder, folder, how.site.slurm, [*_numbers(sent), *running])
-        print(f"job {page}: the page, when all have ended")
+        page = send_page(sent[-1].folder, folder, how.site.slurm, [*_numbers(sent), *running])
+        print(f"job {page.job}: the page, when all have ended")
     print(f"sokhan status {folder}\nsokhan cancel {folder}\nsokhan report {folder}", flush=True)
     return _wait(sent, page) if wait else 0
 
@@ -109,43 +101,10 @@ def _after(jobs: Sequence[str]) -> str:
     return f", after job {', '.join(numbers)}" if numbers else ""
 
 
-def _send_page(submission: Path, folder: Path, slurm: SlurmConfig, after: Sequence[str]) -> str:
-    """Send the job that writes the page when ``after`` have ended, however; returns its number.
-
-    It runs the code of a submission. It asks for no GPU, unless the cluster refuses it then.
-    """
-    one = dataclasses.replace(slurm, nodes=1, tasks_per_node=1, gpus_per_task=0)
-    job = CommandJob(("report", str(folder.absolute())), os.getcwd())
-    for settings in (one, dataclasses.replace(one, gpus_per_task=slurm.gpus_per_task)):
-        parameters = job_parameters(settings, submission, "page")
-        parameters["dependency"] = "afterany:" + ":".join(after)
-        parameters["additional_parameters"]["requeue"] = True
-        accepted, _ = try_script(script(parameters, submission, rank_python(settings), 1))
-        if accepted:
-            break
-    return send_jobs(submission, [job], settings, parameters)[0]
-
-
-def _wait(sent: Sequence[Submission], page: str) -> int:
+def _wait(sent: Sequence[Submission], page: PageJob | None) -> int:
     """Until all have ended; the exit code."""
     codes = [wait_for(submission) for submission in sent]
     if page:
-        codes.append(_wait_for_page(sent[-1].folder, page))
+        codes.append(wait_for_page(page))
     bad = [code for code in codes if code != TRAINED]
     return STOPPED if bad and set(bad) == {STOPPED} else FAILED if bad else TRAINED
-
-
-def _wait_for_page(folder: Path, job: str) -> int:
-    for _ in looks():
-        if is_done(folder, job):
-            print(f"job {job} is done: the page", flush=True)
-            return TRAINED
-        try:
-            states = job_states([job]).values()
-        except SchedulerDown:
-            continue  # it will be back
-        if all(state.over for state in states) and not is_done(folder, job):
-            break
-    log = folder / f"{job}_0_log.err"
-    print(f"error: job {job}, the page, failed; see {log}", file=sys.stderr)
-    return FAILED

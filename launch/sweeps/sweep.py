@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from configs.beginning import Beginning
 from configs.errors import InputError
 from configs.grid import Grid, shipped_grids
-from configs.load import SUMMARY
+from configs.load import written_signature
 from configs.study import GridMember, by_part, each_once, sweep_folder
 from launch.last_words import last_line
 from launch.local import check
@@ -59,7 +58,7 @@ def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], 
     seen = []
     for member, status in zip(trainings, found, strict=True):
         outcome = outcomes.get(short_name(member.run))
-        if status.state == "finished" and _signature(member.run) != member.signature:
+        if status.state == "finished" and written_signature(member.run) != member.signature:
             detail = "holds a finished run with other settings; --overwrite replaces it"
             status = replace(status, state="failed", detail=detail)
         elif outcome and status.state not in (*IN_HAND, "finished"):
@@ -149,12 +148,3 @@ def for_report(paths: Sequence[Path]) -> Wanted:
 def _unfinished(member: SweepMember, status: Status) -> str:
     why = f": {status.detail}" if status.detail else ""
     return f"{member.label} ({member.run}) is {status.state}{why}"
-
-
-def _signature(run: Path) -> str:
-    """The signature in a run directory's config.yaml."""
-    assert (run / SUMMARY).is_file()
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        first = (run / "config.yaml").read_text(encoding="utf-8").partition("\n")[0]
-        return first.removeprefix("# signature: ").strip()
-    return ""

@@ -52,3 +52,39 @@ def test_layerdrop_is_refused_where_it_breaks(change: list[str]) -> None:
 def test_rates_and_what_trains(change: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_recipe("demo/hubert", change)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("round_share", "0.1"), ("score_on", "validation"), ("score_items", "500")]
+)
+def test_how_heads_are_scored_needs_importance(key: str, value: str) -> None:
+    """Drawn heads have no scores: such a field would only give the run another signature."""
+    change = [f"--model.regime.{key}", value]
+    with pytest.raises(InputError, match=f"'model.regime.{key}' .*; set model.regime.choose imp"):
+        load_recipe("demo/bert_heads", change)
+    with pytest.raises(InputError, match=f"model.regime.{key}"):
+        load_recipe("demo/bert_full", change)
+    load_recipe("demo/bert_heads", [*change, "--model.regime.choose", "importance"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "message"),
+    [
+        ("demo/bert_full", ["--model.regime.choose", "importance"], "needs regime heads_removed"),
+        ("demo/bert_full", ["--data.balance", "clean"], "data.balance' is clean, which changes audio"),
+        ("demo/bert_full", ["--model.max_tokens", "7"], "model.max_tokens' is 7"),
+        ("demo/bert_full", ["--analysis.pruning.shares", "[0.5,1.0]"], "analysis.pruning.shares' is 1"),
+        ("demo/bert_heads", ["--analysis.pruning.shares", "[0.5]"], "heads_removed has removed some"),
+        ("demo/bert_full", ["--batching.kind", "packed", "--batching.budget", "99"], "packed rows are what"),
+        ("demo/mlm", ["--batching.budget", "63"], "batching.budget' is 63 tokens, less than one row"),
+        ("demo/mlm", ["--model.pretrained", "x", "--model.layers", "3"], "model.layers' is for fresh"),
+        ("demo/mlm", ["--evaluation.metric", "uar"], "evaluation.metric' is uar"),
+        ("demo/mlm", ["--model.mask_share", "0"], "model.mask_share' is 0.0; it must be above 0"),
+        ("demo/hubert", ["--model.cache", "true"], "model.cache' keeps pooled features"),
+        ("demo/hubert", ["--model.max_seconds", "0"], "model.max_seconds' is 0.0; it must be finite"),
+    ],
+)  # fmt: skip
+def test_models(recipe: str, change: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load_recipe(recipe, change)
+    assert "\n" not in str(error.value)

@@ -16,6 +16,7 @@ from configs.load import (
     signature,
     to_dict,
     to_yaml,
+    written_signature,
 )
 from configs.schema import EmotionRecipe, NliRecipe
 
@@ -66,7 +67,7 @@ def test_later_wins(recipe: Path) -> None:
         (["--optim.betas", "[1.5,0.9]"], r"'optim.betas\[0\]' is 1.5"),
         (["--data.augment.semitones", "[-120]"], r"'data.augment.semitones' holds -120"),
         (["--optim.warmup", "1"], r"'optim.warmup' is 1.0; it must be at least 0 and below 1"),
-        (["--data.balance", "clean"], r"'data.balance' changes audio"),
+        (["--data.balance", "clean"], r"'data.balance' is clean, which changes audio"),
         (["--data.shards", ""], r"'data.shards' is empty"),
         (["--output.name", "../.."], r"'output.name' is '../..'; it names a folder"),
     ],
@@ -82,7 +83,7 @@ def test_wrong_overrides(recipe: Path, overrides: list[str], message: str) -> No
     [
         ("task: nli\ndata: {shard: x}", r"unknown key 'data.shard'; did you mean 'data.shards'"),
         ("task: nli\nmodel: {regime: {layer: 3}}", r"unknown key 'model.regime.layer'"),
-        ("task: other", r"key 'task' must be emotion or nli, not 'other'"),
+        ("task: other", r"key 'task' must be emotion, nli or mlm, not 'other'"),
         ("- a list", r"must be a mapping"),
         ("task: [", r"not readable as YAML"),
         ("task: nli\nseed: x", r'key "seed": Expected a int'),
@@ -154,3 +155,10 @@ def test_of_several_recipes_the_unfinished_are_left(tmp_path: Path) -> None:
         # All finished: each is then refused by itself.
         assert left_to_train(recipes, overwrite=False) == (recipes[1:] if done == 1 else recipes)
         assert left_to_train(recipes, overwrite=True) == recipes
+
+
+def test_a_run_directory_tells_its_signature(tmp_path: Path) -> None:
+    assert written_signature(tmp_path) == ""
+    recipe = load_recipe("demo/bert_full")
+    (tmp_path / "config.yaml").write_text(f"# signature: {signature(recipe)}\n{to_yaml(recipe)}")
+    assert written_signature(tmp_path) == signature(load_recipe(tmp_path / "config.yaml"))

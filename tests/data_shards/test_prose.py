@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from data_shards.index import ShardIndex, open_index
 from data_shards.pack import PackSettings, pack
 from data_shards.protocols import heldout_split
 from data_shards.reader import ShardReader
-from data_shards.splits import load_split
+from data_shards.splits import load_split, save_split
 from data_shards.text import TextSteps
 from launch.cli import main
 
@@ -45,6 +47,39 @@ def test_a_paragraph_a_line(files: list[Path], tmp_path: Path) -> None:
         "news-000001": ("یک خبر است", ""), "news-000004": ("دو خبر", ""),
         "sport-000001": ("سه ورزش", ""), "sport-000002": ("چهار", ""),
     }  # fmt: skip
+
+
+def test_lines_that_show_nothing_are_left_out(tmp_path: Path) -> None:
+    lines = ["خوب", "\u200c", " \u200c\u00ad\u200d\t", "\u064b", "* * *", "۱"]
+    (tmp_path / "page.txt").write_text("\n".join(lines), encoding="utf-8")
+    index = packed(tmp_path / "out", list_corpus([tmp_path / "page.txt"], steps=PLAIN))
+    assert sorted(texts(index)) == ["page-000001", "page-000005", "page-000006"]
+
+
+def test_a_line_that_processing_empties_is_named(tmp_path: Path) -> None:
+    (tmp_path / "page.txt").write_text("خوب\nـــ\n", encoding="utf-8")  # strokes that fill lines
+    corpus = list_corpus([tmp_path / "page.txt"], steps=TextSteps(True, False, False))
+    with pytest.raises(InputError, match=r"page\.txt: line 2: hazm's steps leave nothing of 'ـــ'"):
+        packed(tmp_path / "out", corpus)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_of_the_published_training_part(
+    files: list[Path], text_shards: Path, tmp_path: Path
+) -> None:
+    """Whatever other splits lie beside it."""
+    shards = tmp_path / "shards"
+    shutil.copytree(text_shards, shards)
+    source = open_index(shards)
+    official = load_split(source, "official")
+    save_split(source, replace(official, name="mine", codes=official.codes[::-1].copy()))
+    corpus = list_corpus(files, pairs=shards, steps=PLAIN)
+    assert corpus.settings["pairs"]["split"] == "official"
+    assert corpus.items.rows.tolist() == official.rows("train").tolist()
+    for kind in ("json", "npy"):
+        (shards / "splits" / f"official.{kind}").unlink()
+    with pytest.raises(InputError, match="has no split 'official'; there are mine"):
+        list_corpus(files, pairs=shards, steps=PLAIN)
 
 
 def test_pairs_of_the_training_part_alone(

@@ -13,6 +13,7 @@ from configs.load import AnyRecipe, load_recipe
 from configs.study import GridMember
 from launch.sweeps.arithmetic import Encoder, _forward, _share_of_forward, encoder_of, work_of
 from launch.sweeps.cost import H100, START_UP, describe_cost, expect
+from launch.sweeps.evaluations import passes_besides
 from launch.sweeps.readings import Reading
 
 BASE = Encoder(12, 768)
@@ -31,9 +32,9 @@ def test_forward_passes_are_those_published() -> None:
     """BERT-base at 64 tokens: 172 MFLOP a token; HuBERT-base on clips of 4.1 s: 13.8 GFLOP a second
     in convolutions, linear layers and attention."""
     text, speech = recipe("farstail/parsbert_full"), recipe("shemo/hubert_base_speaker")
-    assert _forward(text, BASE, Reading(1, 1, 64, 64**2)) / 64 == pytest.approx(172e6, rel=0.01)
+    assert _forward(text, BASE, Reading(1, 1, 1, 64, 64**2)) / 64 == pytest.approx(172e6, rel=0.01)
     frames = 4.1 * 50
-    flop = _forward(speech, BASE, Reading(1, 1, frames, frames**2)) / 4.1
+    flop = _forward(speech, BASE, Reading(1, 1, 1, frames, frames**2)) / 4.1
     assert flop == pytest.approx((4.91 + 8.49 + 0.38) * 1e9, rel=0.01)
 
 
@@ -56,7 +57,7 @@ def test_frozen_layers_cost_no_backward_pass(name: str, words: list[str], share:
 
 
 def test_cut_and_pruned_models_cost_less() -> None:
-    reading = Reading(1, 1, 1000, 0)
+    reading = Reading(1, 1, 1, 1000, 0)
     whole = _forward(recipe("farstail/parsbert_full"), BASE, reading)
     cut = _forward(recipe("farstail/parsbert_intermediate"), BASE, reading)
     assert cut / whole == pytest.approx(8 / 12)
@@ -67,6 +68,7 @@ def test_cut_and_pruned_models_cost_less() -> None:
 def test_sizes_of_encoders(tmp_path: Path) -> None:
     assert encoder_of(recipe("demo/bert_full")) == Encoder(2, 128)
     assert encoder_of(recipe("farstail/parsbert_full")) == BASE
+    assert encoder_of(recipe("demo/mlm", "--model.layers=5")) == Encoder(5, 128)
     large = recipe("demo/hubert", "--model.pretrained=facebook/hubert-large-ll60k")
     assert encoder_of(large) == Encoder(24, 1024)
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 4, "hidden_size": 512}')
@@ -101,6 +103,37 @@ def test_steps_are_those_of_training(
     work = work_of(speech, Encoder(2, 64))
     assert work is not None and work.steps == 4 * planned
     assert work_of(replace(speech, data=replace(speech.data, shards="nowhere")), BASE) is None
+
+
+COUNTS = {"train": 1000, "validation": 100, "test": 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "passes"),
+    [
+        ("demo/bert_full", [], (1, 5, 1)),
+        ("demo/bert_full", ["--evaluation.train=false", "--evaluation.test_each_epoch=true"], (0, 5, 5)),
+        ("demo/bert_full", ["--analysis.probes=end"], (2, 6, 2)),
+        # The whole model and 2 x (1 + 3) smaller ones; heads are scored twice on 200 of 1000 pairs.
+        ("demo/bert_full", ["--analysis.pruning.shares=[0.2,0.5]", "--analysis.pruning.draws=3",
+                            "--analysis.pruning.score_items=200"], (1 + 4 * 0.2, 5 + 9, 1 + 9)),
+        # Anew after .2 and .4 of the heads: four scorings, of the whole validation part.
+        ("demo/bert_full", ["--analysis.pruning.shares=[0.2,0.5]", "--analysis.pruning.draws=3",
+                            "--analysis.pruning.score_on=validation",
+                            "--analysis.pruning.round_share=0.2"], (1, 5 + 9 + 8, 1 + 9)),
+        ("demo/bert_heads", ["--model.regime.choose=importance"], (1 + 2, 5, 1)),
+        ("demo/bert_heads", ["--model.regime.choose=importance", "--model.regime.round_share=0.1",
+                             "--model.regime.score_items=500"], (1 + 5 * 2 * 0.5, 5, 1)),
+        ("demo/hubert", ["--analysis.noise=true"], (1, 5, 3)),
+        ("demo/mlm", [], (0, 4, 1)),
+    ],
+)  # fmt: skip
+def test_passes_besides_the_steps(
+    name: str, words: list[str], passes: tuple[float, float, float]
+) -> None:
+    one = recipe(name, *words)
+    found = passes_besides(one, one.loop.epochs, COUNTS)
+    assert tuple(found[part] for part in COUNTS) == pytest.approx(passes)
 
 
 def finish(one: GridMember, seconds: float) -> None:

@@ -15,7 +15,7 @@ from configs.models import BertConfig, RegimeConfig
 from configs.schema import EmotionRecipe, NliRecipe
 from trainers.metrics import SplitMetrics, class_metrics
 from trainers.predictions import write_predictions
-from trainers.reporting.reference import TEST_SAMPLES
+from trainers.reporting.runs.reference import EPOCHS, TEST_SAMPLES
 
 Codes = NDArray[np.int64]
 EMOTIONS = ("anger", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -64,10 +64,13 @@ def build_run(
     supports: dict[str, Sequence[int]] | None = None,
     keys: Sequence[str] = (),
     model: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    recipe_epochs: int | None = None,
 ) -> Path:
     """Write runs/<recipe>/<name> below ``folder`` and return it.
 
-    ``keys`` are those of the test samples; ``model`` is set over the recipe's model section.
+    ``keys`` are those of the test samples; ``model`` and ``data`` are set over the recipe's sections,
+    whose number of epochs is the reference's if no other is given.
     """
     path = folder / recipe / (name or f"seed{seed}")
     (path / "eval").mkdir(parents=True)
@@ -78,6 +81,8 @@ def build_run(
     }
     config = _config(task, recipe, regime, seed, split)
     config["model"].update(model or {})
+    config["data"].update(data or {})
+    config["loop"]["epochs"] = recipe_epochs or EPOCHS[task]
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     (path / "command.txt").write_text(f"sokhan train configs/{recipe}.yaml --seed {seed}\n")
     rng = np.random.default_rng(seed)

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tests.trainers.run_directory import write_json
+from data_shards.index import open_index
+from data_shards.splits import load_split
+from tests.trainers.run_directory import write_json, write_test_predictions
+from trainers.metrics import class_metrics
 
 
 def member(run: Path, varied: dict[str, Any] | None = None, signature: str = "") -> dict[str, Any]:
@@ -62,8 +65,8 @@ def write_pruning(run: Path, seed: int = 0, layers: int = 4, heads: int = 4) -> 
     """eval/pruning.json in which importance loses less than chance."""
     rng = np.random.default_rng(seed)
     points: list[dict[str, Any]] = []
-    for share in (0.25, 0.5, 0.75):
-        removed = round(share * layers * heads)
+    for share in (0.25, 0.5, 0.75, 0.9):
+        removed = min(round(share * layers * heads), layers * heads - layers)
         base = {"share": share, "removed": removed, "macro_f1": 0.5, "loss": 1.0,
                 "validation_accuracy": 0.6, "parameters": 1_000_000 - 40_000 * removed,
                 "heads": {"0": [1]}}  # fmt: skip
@@ -78,7 +81,7 @@ def write_pruning(run: Path, seed: int = 0, layers: int = 4, heads: int = 4) -> 
     values = {
         "heads": layers * heads, "score_on": "train", "score_items": 200, "round_share": None,
         "importance": rng.random((layers, heads)).tolist(), "whole": whole, "points": points,
-        "device": "a CPU", "latency": {"batch": 8, "tokens": 64, "repeats": 5},
+        "masked_difference": 2.5e-7, "device": "a CPU", "latency": {"batch": 8, "tokens": 64, "repeats": 5},
     }  # fmt: skip
     write_json(run / "eval/pruning.json", values)
     return values
@@ -106,4 +109,26 @@ def write_noise(run: Path, labels: Sequence[str], clean: float, noised: float) -
 
     write_json(run / "eval/noise.json", {
         "clean": scores(clean), "noised": scores(noised), "changed": 0.25, "augment": {"noise": 0.005},
+    })  # fmt: skip
+
+
+def on_shards(run: Path, shards: Path, split: str, flipped: int) -> None:
+    """Let a run be one on real shards: right about its test part but for the first few samples."""
+    index = open_index(shards)
+    rows = load_split(index, split).rows("test")
+    truth = np.asarray(index.label, np.int64)[rows]
+    predicted = truth.copy()
+    predicted[:flipped] = (truth[:flipped] + 1) % len(index.manifest.labels)
+    keys = [index.key(row) for row in rows.tolist()]
+    labels = index.manifest.labels
+    write_test_predictions(run, labels, truth, predicted, keys)
+    metrics = class_metrics(truth, predicted, labels, np.ones(len(truth)))
+    path = run / "eval/metrics.json"
+    document = {**json.loads(path.read_text()), "labels": list(labels)}
+    write_json(path, {**document, "splits": {"test": metrics.as_dict()}})
+    about = json.loads((run / "data.json").read_text())
+    manifest = index.manifest
+    write_json(run / "data.json", {
+        **about, "shards": str(shards), "digest": manifest.digest, "corpus": manifest.corpus,
+        "split": split, "kind": manifest.kind,
     })  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from data_shards.sample import SAMPLE_RATE
 from data_shards.splits import Split, load_split, save_split
 from launch.cli import main
 from trainers.baselines import functionals as module
+from trainers.baselines import results
 from trainers.baselines.baseline import Baseline, Parts, majority, parts_of
 from trainers.baselines.functionals import FEATURES, functionals, functionals_of
 from trainers.baselines.linear import fit_logistic, standardised
@@ -220,6 +222,17 @@ def test_functionals_are_kept_beside_the_shards(
     assert np.array_equal(functionals(open_index(shards)), first)
 
 
+def test_damaged_functionals_are_computed_again(speech_shards: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(speech_shards, shards, ignore=shutil.ignore_patterns("cache"))
+    first = np.array(functionals(open_index(shards)))
+    (file,) = (shards / "cache").iterdir()
+    for content in (file.read_bytes()[:-4], b""):
+        file.write_bytes(content)
+        assert np.array_equal(functionals(open_index(shards)), first)
+        assert np.array_equal(np.load(file), first), "and the file is whole again"
+
+
 def test_shards_that_cannot_be_written_are_no_error(speech_shards: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shutil.copytree(speech_shards, shards, ignore=shutil.ignore_patterns("cache"))
@@ -256,6 +269,26 @@ def test_what_is_written(kind: str, speech_shards: Path, text_shards: Path, tmp_
     for name in names:
         one, two = (tmp_path / n / name / "predictions-test.csv" for n in ("first", "second"))
         assert one.read_bytes() == two.read_bytes()
+
+
+def test_an_older_summary_does_not_stand_over_new_results(
+    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_baselines(text_shards, "", tmp_path)
+    before = (tmp_path / "baselines.json").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="has no split 'none'"):
+        run_baselines(text_shards, "none", tmp_path)
+    assert (tmp_path / "baselines.json").read_text(encoding="utf-8") == before
+
+    def fitted(*_: object) -> Iterator[Baseline]:
+        yield majority(parts_of(open_index(text_shards), load_split(open_index(text_shards))))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "_fitted", fitted)
+    with pytest.raises(KeyboardInterrupt):
+        run_baselines(text_shards, "", tmp_path)
+    assert (tmp_path / "majority" / "metrics.json").is_file()
+    assert not (tmp_path / "baselines.json").exists()
 
 
 def test_generated_pairs_give_nothing_away(text_shards: Path, tmp_path: Path) -> None:

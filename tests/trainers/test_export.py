@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from tests.trainers.tiny_models import (
     pairs,
     small_bert,
 )
-from trainers.card import CardFacts
+from trainers.card import CardFacts, card_text
 from trainers.export import export_emotion, export_nli, load_exported, read_about
 from trainers.models.bert import NliModel, build_nli_model
 from trainers.models.freezing import apply_regime, check_emotion, check_regime
@@ -316,3 +317,32 @@ def test_card(tmp_path: Path) -> None:
     real = CardFacts(recipe="r", corpus="c", synthetic=False)
     export_emotion(emotion(tmp_path), None, tmp_path / "model", real)
     assert "synthetic" not in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_card_says_what_trained(tmp_path: Path) -> None:
+    model = emotion(tmp_path)
+    card = CardFacts(recipe="r", corpus="c", synthetic=False)
+    assert "encoder and linear head train, convolutions frozen, exact padding." in card_text(
+        model, card
+    )
+    base = dataclasses.replace(model.settings, freeze_conv=False)
+    for settings, words in (
+        (dataclasses.replace(base, trains="head"), "linear head alone trains"),
+        (
+            dataclasses.replace(base, trains="last", last_layers=2),
+            "last 2 layers and linear head train",
+        ),
+    ):
+        model.settings = settings
+        text = card_text(model, card)
+        assert words in text and "convolutions" not in text, "they train with the encoder alone"
+    regime = RegimeConfig(
+        "heads_removed",
+        heads_share=0.5,
+        choose="importance",
+        score_on="validation",
+        round_share=0.1,
+    )
+    text = card_text(small_bert(tmp_path / "bert", regime=regime), card)
+    assert "50% of attention heads removed by importance on validation" in text
+    assert "scored anew after every 10%" in text

@@ -10,9 +10,12 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
+from configs.errors import InputError
 from launch.cli import main
 from tests.ranks import RankPool
 from tests.trainers.jobs import train_recipe
+from trainers.export_run import export_run
+from trainers.mlm import MlmTask
 
 Ranks = Callable[[int], RankPool]
 
@@ -44,7 +47,25 @@ def test_checkpoints_become_models(run: Path, tmp_path: Path) -> None:
     first, last = words(tmp_path / tags[0]), words(tmp_path / tags[-1])
     assert not torch.equal(first, last)
     assert torch.equal(last, words(run / "model")), "the last epoch was the best"
-    assert tags[0] in (tmp_path / tags[0] / "README.md").read_text()
+    card = (tmp_path / tags[0] / "README.md").read_text()
+    assert tags[0] in card
+    assert f"## Training\n\n```\n{(run / 'command.txt').read_text()}```\n" in card
+
+
+def test_a_failure_leaves_the_ranks_world(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next export of the same process joins anew."""
+
+    def fail(*_: object) -> None:
+        raise InputError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlmTask, "export", fail)
+        with pytest.raises(InputError, match="no room"):
+            export_run(run, "", tmp_path / "model", False)
+    assert export_run(run, "", tmp_path / "model", False)
+    assert (tmp_path / "model" / "config.json").is_file()
 
 
 def test_what_cannot_be_exported(

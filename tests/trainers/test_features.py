@@ -134,6 +134,28 @@ def test_features_are_computed_once(ranks: Ranks, shards: Path, tmp_path: Path) 
     assert file.stat() == written
 
 
+def bert_features(world: World, recipe: list[str]) -> np.ndarray:
+    data = open_data(world, "demo/bert_full", recipe)
+    model: Any = data.task.build_model()
+    return np.array(kept_features(data, model))
+
+
+def test_a_tokenizer_that_was_used_finds_the_same_file(
+    ranks: Ranks, text_shards: Path, tmp_path: Path
+) -> None:
+    """Rank 0 alone counts tokens, and a later run none: its tokenizer cuts and pads nothing yet."""
+    copy = tmp_path / "shards"
+    shutil.copytree(text_shards, copy, ignore=shutil.ignore_patterns("cache"))
+    recipe = text(copy)
+    first = ranks(2).run(bert_features, recipe)
+    (file,) = (copy / "cache").glob("features-*")
+    written = file.stat()
+    again = ranks(2).run(bert_features, recipe)
+    assert all((found == first[0]).all() for found in (*first, *again))
+    assert list((copy / "cache").glob("features-*")) == [file]
+    assert file.stat() == written
+
+
 def test_ranks_share_the_work_and_nothing_else(ranks: Ranks, shards: Path) -> None:
     recipe = speech(shards)
     alone = ranks(1).run(compute, "demo/hubert", recipe)[0]

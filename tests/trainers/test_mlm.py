@@ -117,6 +117,17 @@ def test_something_is_always_predicted(collate: MlmCollate) -> None:
     assert batch.labels.item() == batch.inputs[0].flatten()[batch.inputs[3]].item()
 
 
+def test_texts_that_tokenise_to_nothing(collate: MlmCollate) -> None:
+    """A soft hyphen alone: the rows hold separators, and there is still a loss with a mean."""
+    assert collate.tokenizer("\u00ad", add_special_tokens=False)["input_ids"] == []
+    for texts in ([("\u00ad", "")], [("\u00ad", "\u00ad"), ("\u00ad", "")]):
+        batch = collate(request(count=len(texts)), items(*texts))
+        separators = sum(2 if second else 1 for _, second in texts)
+        assert batch.inputs[0].shape == (1, 16) and batch.valid == 1 + separators
+        assert batch.labels.tolist() == [collate.tokenizer.sep_token_id]
+        assert batch.inputs[0].flatten()[batch.inputs[3]].tolist() == batch.labels.tolist()
+
+
 def test_logits_are_transformers_own(collate: MlmCollate) -> None:
     recipe = load_recipe("demo/mlm")
     assert isinstance(recipe, MlmRecipe)

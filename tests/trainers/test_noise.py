@@ -59,6 +59,18 @@ def test_a_model_that_hears_noise(ranks: Ranks, speech_shards: Path) -> None:
     assert alone["augment"]["noise"] == 0.5 and alone["augment"]["semitones"] == [0]
 
 
+@pytest.mark.parametrize("balance", ["none", "reference", "clean", "sampled"])
+def test_every_clip_is_changed_however_training_is_balanced(
+    balance: str, ranks: Ranks, speech_shards: Path
+) -> None:
+    recipe = speech(speech_shards, "--data.augment.noise", "0.5", "--data.augment.semitones", "[0]")
+    found = ranks(1).run(noised_scores, [*recipe, "--data.balance", balance], True)[0]
+    second = list(found["noised"]["predicted_share"])[1]
+    assert (
+        found["noised"]["predicted_share"][second] == 1 > found["clean"]["predicted_share"][second]
+    )
+
+
 def test_nothing_changes_without_noise_and_shift(ranks: Ranks, speech_shards: Path) -> None:
     recipe = speech(speech_shards, "--data.augment.noise", "0", "--data.augment.shift_seconds", "0")
     result = ranks(1).run(noised_scores, recipe)[0]
@@ -72,7 +84,7 @@ def test_a_balanced_training_part_plays_no_role(ranks: Ranks, speech_shards: Pat
     )
     found = [
         ranks(1).run(noised_scores, [*recipe, "--data.balance", balance])[0]
-        for balance in ("none", "reference", "clean", "reference")
+        for balance in ("none", "reference", "clean", "sampled")
     ]
     assert all(result == found[0] for result in found)
 

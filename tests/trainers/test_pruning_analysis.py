@@ -19,12 +19,14 @@ from tests.ranks import RankPool
 from tests.trainers.jobs import open_data
 from tests.trainers.test_run import text_recipe, train_recipe
 from tests.trainers.tiny_models import pairs, small_bert
+from trainers import head_choice
 from trainers.analyses.pruning import masked_heads, pruning_curve
 from trainers.evaluate import predict
 from trainers.export import load_exported
 from trainers.head_choice import CHOICE, score_heads, scoring_samples
 from trainers.models.bert import NliModel
 from trainers.models.pruning import prune_heads
+from trainers.nli import NliTask
 from trainers.run import train
 from trainers.stopping import Stopped
 from trainers.world import World
@@ -144,6 +146,37 @@ def test_scores_are_the_same_on_any_number_of_ranks(
     alone = ranks(1).run(scores, recipe)
     assert ranks(2).run(scores, recipe) == alone * 2
     assert len({value for row in alone[0] for value in row}) == 8
+
+
+def choice(world: World, overrides: list[str]) -> tuple[int, Any]:
+    """How many batches this rank scored for the choice of 70 samples, and the heads that go."""
+    scored = itertools.count()
+    gradients = head_choice.mask_gradients
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        next(scored)
+        return gradients(*arguments)
+
+    head_choice.mask_gradients = counted
+    try:
+        task = open_data(world, "demo/bert_heads", overrides).task
+    finally:
+        head_choice.mask_gradients = gradients
+    assert isinstance(task, NliTask)
+    return next(scored), task.heads
+
+
+@pytest.mark.parametrize("round_share", ["null", "0.25"])
+def test_all_ranks_score_for_the_choice(
+    ranks: Ranks, text_shards: Path, tmp_path: Path, round_share: str
+) -> None:
+    """None waits for another that does everything: on many samples it would be taken for lost."""
+    recipe = text_recipe(text_shards, tmp_path, *CHOSEN, "--model.regime.score_items", "70")
+    recipe += ["--model.regime.round_share", round_share]
+    rounds = 1 if round_share == "null" else 2
+    [(batches, heads)] = ranks(1).run(choice, recipe)
+    assert batches == 3 * rounds and heads
+    assert ranks(2).run(choice, recipe) == [(2 * rounds, heads), (rounds, heads)]
 
 
 def removed_by(folder: Path) -> dict[str, list[int]]:

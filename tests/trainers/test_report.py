@@ -15,11 +15,13 @@ import pytest
 from configs.errors import InputError
 from configs.models import RegimeConfig
 from tests.trainers.run_directory import EMOTIONS, build_run, write_json
+from trainers import reporting
 from trainers.metrics import class_metrics
 from trainers.report import write_report
-from trainers.reporting.plots import thinned
-from trainers.reporting.reference import REGIMES, nli_confusion
-from trainers.reporting.rundir import FILES, read_run
+from trainers.reporting.runs.plots import thinned
+from trainers.reporting.runs.read import FILES, read_run
+from trainers.reporting.runs.reference import REGIMES, nli_confusion
+from trainers.reporting.runs.regime_words import regime_words
 
 PERSIAN = ("خشم", "ترس", "خوشحالی", "بی‌طرف", "غم", "شگفتی")
 VOID = {"meta", "br", "link", "img"}
@@ -274,6 +276,78 @@ def test_long_curves_are_averaged() -> None:
     assert x.tolist() == [50.5 + 100 * n for n in range(10)]
     assert y.tolist() == [49.5 + 100 * n for n in range(10)]
     assert thinned([1, 2], [0.5, 0.25])[1].tolist() == [0.5, 0.25]
+
+
+def test_the_chart_beside_the_reference_holds_its_settings_alone(tmp_path: Path) -> None:
+    values = {"recipe_epochs": 20}, {"model": {"pretrained": "gone/full/seed0/model"}}, {}
+    runs = [
+        build_run(tmp_path, name=f"run{n}", seed=n, epochs=1, **own)  # type: ignore[arg-type]
+        for n, own in enumerate(values)
+    ]
+    text = write_report(runs).markdown.read_text()
+    alike = read_run(runs[2]).splits["test"].accuracy
+    assert f"| 1 full fine-tuning | 0.7590 | {alike:.4f} |" in text
+    assert "| farstail, but 20 epochs, not 5 |" in text
+    assert "| farstail, but it goes on from a run of full |" in text
+    text = write_report(runs[:1], tmp_path / "alone").markdown.read_text()
+    alone = read_run(runs[0]).splits["test"].accuracy
+    assert f"| 1 full fine-tuning | 0.7590 | {alone:.4f} |" in text, "better than no chart"
+
+
+def test_other_shards_are_told_apart(tmp_path: Path) -> None:
+    runs = [
+        build_run(tmp_path, name=name, epochs=1, data={"shards": f"shards/{name}"})
+        for name in ("one", "two")
+    ]
+    text = write_report(runs).markdown.read_text()
+    assert "data.shards shards/one" in text and "data.shards shards/two" in text
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "words"),
+    [
+        ("emotion", {}, "encoder and mlp head train, convolutions frozen, exact padding"),
+        ("emotion", {"freeze_conv": False}, "encoder and mlp head train, exact padding"),
+        ("emotion", {"trains": "last", "last_layers": 2},
+         "last 2 layers and mlp head train, exact padding"),
+        ("emotion", {"trains": "head", "freeze_conv": False}, "mlp head alone trains, exact padding"),
+        ("emotion", {"trains": "head", "cache": True},
+         "mlp head alone trains, on cached features, exact padding"),
+        ("nli", {"heads_share": 0.3}, "30% of attention heads removed at random"),
+        ("nli", {"heads_share": 0.3, "choose": "importance"},
+         "30% of attention heads removed by importance on train"),
+        ("nli", {"heads_share": 0.3, "choose": "importance", "round_share": 0.1},
+         "30% of attention heads removed by importance on train, scored anew after every 10%"),
+        ("nli", {"heads": {"0": [1, 2], "3": [0]}}, "3 chosen attention heads removed"),
+    ],
+)  # fmt: skip
+def test_regimes_in_words(task: str, model: dict[str, object], words: str) -> None:
+    emotion = {"head": "mlp", "trains": "all", "freeze_conv": True, "padding": "exact", **model}
+    nli = {"regime": {"kind": "heads_removed", **model}}
+    assert regime_words(task, emotion if task == "emotion" else nli) == words
+
+
+def test_a_start_is_named_by_the_form_of_its_path(tmp_path: Path) -> None:
+    starts = {
+        "runs/full/seed0/model": "a run of full", "models/mine": "models/mine",
+        "some-lab/model": "some-lab/model", None: "fresh weights",
+    }  # fmt: skip
+    for n, (pretrained, told) in enumerate(starts.items()):
+        run = read_run(build_run(tmp_path, name=f"{n}", epochs=1, model={"pretrained": pretrained}))
+        assert run.start == told and run.continued == told.startswith("a run of")
+
+
+def test_imports_of_the_pages_go_one_way() -> None:
+    folder = Path(reporting.__path__[0])
+    may = {
+        "page": {"page"}, "runs": {"page", "runs"}, "statistics": {"statistics"},
+        "study": {"page", "runs", "statistics", "study"},
+    }  # fmt: skip
+    assert {path.name for path in folder.iterdir() if (path / "__init__.py").is_file()} == set(may)
+    for name, allowed in may.items():
+        for path in (folder / name).glob("*.py"):
+            found = set(re.findall(r"from trainers\.reporting\.(\w+)", path.read_text()))
+            assert found <= allowed, path
 
 
 def test_a_cut_down_corpus_is_not_put_beside_the_reference(tmp_path: Path) -> None:

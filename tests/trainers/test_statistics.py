@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from trainers.reporting.bootstrap import (
+from trainers.reporting.statistics.bootstrap import (
     Interval,
+    Resampling,
     Score,
     bootstrap_interval,
     difference_interval,
 )
-from trainers.reporting.statistics import (
+from trainers.reporting.statistics.tests import (
     McNemar,
     PairResult,
     binomial_p,
@@ -81,7 +82,7 @@ def test_intervals_are_those_of_a_plain_loop(score: Score, clustered: bool) -> N
     # Speakers of unequal size, a class that only one of them has.
     clusters = np.sort(np.random.default_rng(2).integers(0, 9, 120)) if clustered else None
     truth[:3], predicted[:3] = 4, 4
-    ours = bootstrap_interval(truth, predicted, score, clusters=clusters, classes=5)
+    ours = bootstrap_interval(truth, predicted, score, how=Resampling(clusters, 5))
     by_hand = resampled_by_hand(score, truth, predicted, 5, clusters, draws=400)
     width = by_hand.high - by_hand.low
     assert ours.low == pytest.approx(by_hand.low, abs=0.12 * width)
@@ -108,7 +109,7 @@ def test_intervals_cover_what_they_promise() -> None:
     held = 0
     for _ in range(300):
         predicted = (rng.random(150) < 0.7).astype(int)
-        found = bootstrap_interval(np.ones(150, int), predicted, draws=1000)
+        found = bootstrap_interval(np.ones(150, int), predicted, how=Resampling(draws=1000))
         held += found.low <= 0.7 <= found.high
     assert 0.90 <= held / 300 <= 0.99
 
@@ -118,17 +119,21 @@ def test_clusters_that_answer_alike_widen_the_interval() -> None:
     clusters = np.repeat(np.arange(20), 20)
     predicted = (clusters % 2 == 0).astype(int)  # a speaker is right always or never
     single = bootstrap_interval(truth, predicted)
-    whole = bootstrap_interval(truth, predicted, clusters=clusters)
+    whole = bootstrap_interval(truth, predicted, how=Resampling(clusters=clusters))
     assert whole.high - whole.low > 3 * (single.high - single.low)
     # Names of clusters do not matter, only who belongs together.
-    assert whole == bootstrap_interval(truth, predicted, clusters=1000 - 7 * clusters)
+    assert whole == bootstrap_interval(
+        truth, predicted, how=Resampling(clusters=1000 - 7 * clusters)
+    )
 
 
 def test_interval_of_a_mean_over_runs() -> None:
     truth, first = drawn(5)
     _, second = drawn(6)
-    same = bootstrap_interval(truth, np.stack([first, first, first]), "uar", classes=4)
-    alone = bootstrap_interval(truth, first, "uar", classes=4)
+    same = bootstrap_interval(
+        truth, np.stack([first, first, first]), "uar", how=Resampling(classes=4)
+    )
+    alone = bootstrap_interval(truth, first, "uar", how=Resampling(classes=4))
     assert (same.low, same.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
     mean = bootstrap_interval(truth, np.stack([first, second]))
     of_first, of_second = (bootstrap_interval(truth, x) for x in (first, second))
@@ -137,9 +142,13 @@ def test_interval_of_a_mean_over_runs() -> None:
 
 def test_a_seed_gives_the_same_figures_for_ever() -> None:
     truth, predicted = np.arange(60) % 3, np.arange(60) % 4 % 3
-    found = bootstrap_interval(truth, predicted, "macro_f1", seed=7, draws=500)
-    assert found == bootstrap_interval(truth, predicted, "macro_f1", seed=7, draws=500)
-    assert found != bootstrap_interval(truth, predicted, "macro_f1", seed=8, draws=500)
+    found = bootstrap_interval(truth, predicted, "macro_f1", how=Resampling(seed=7, draws=500))
+    assert found == bootstrap_interval(
+        truth, predicted, "macro_f1", how=Resampling(seed=7, draws=500)
+    )
+    assert found != bootstrap_interval(
+        truth, predicted, "macro_f1", how=Resampling(seed=8, draws=500)
+    )
     assert (found.low, found.high) == pytest.approx(
         (0.1949750256295068, 0.43861160004542354), abs=1e-9
     )
@@ -258,7 +267,7 @@ def test_compare_pairs_runs_of_equal_seed() -> None:
         "frozen": runs_of(truth, 0.3, [3, 2, 9], 2),
         "other": runs_of(truth, 0.3, [4, 5], 3),
     }
-    results = compare(methods, truth, draws=1000)
+    results = compare(methods, truth, Resampling(draws=1000))
     assert [(r.first, r.second) for r in results] == [
         ("full", "frozen"), ("full", "other"), ("frozen", "other"),
     ]  # fmt: skip
@@ -281,7 +290,7 @@ def test_in_words() -> None:
         "full": runs_of(truth, 0.6, [1, 2], 2),
         "freeze 8": runs_of(truth, 0.3, [1, 2], 3),
     }
-    first, second, third = (in_words(r) for r in compare(methods, truth, draws=1000))
+    first, second, third = (in_words(r) for r in compare(methods, truth, Resampling(draws=1000)))
     assert first.startswith("full (.") and ") is better than freeze 9 (." in first
     assert first.endswith("p < .001 after Holm's correction")
     assert "freeze 9 (" in second and ") do not differ beyond chance: difference ." in second
@@ -292,7 +301,7 @@ def test_seeds_that_disagree_on_the_direction_make_no_winner() -> None:
     truth = np.zeros(100, int)
     half = (np.arange(100) < 50).astype(int)
     methods = {"a": [(1, half), (2, 1 - half)], "b": [(1, truth), (2, truth + 1)]}
-    result = compare(methods, truth, draws=1000)[0]
+    result = compare(methods, truth, Resampling(draws=1000))[0]
     assert result.p < 1e-9 and not result.stands
     assert "err on different items, but none is better" in in_words(result)
 
@@ -304,6 +313,9 @@ def test_sentence_and_figures() -> None:
     assert in_words(result) == (
         "full (.653) is better than freeze 9 (.612): difference .041 [.018, .064], p = .003 after "
         "Holm's correction"
+    )
+    assert in_words(result, {"full"}).startswith(
+        "this training of full (.653) is better than freeze 9"
     )
     figures = [short(x) for x in (0.5, -0.0101, 1.0, -0.00001, 0.0, -1.0, 0.99999)]
     assert figures == [".500", "-.010", "1", ".000", ".000", "-1", "1"]

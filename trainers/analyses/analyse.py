@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from configs.analysis import Probed
+from configs.files import write_json
 from configs.schema import EmotionRecipe, NliRecipe
 from trainers.data import RunData
-from trainers.folder import write_json
 from trainers.models.heads import layer_weights
 
 Watch = Callable[[], None]

@@ -8,7 +8,6 @@ deviation, percentiles and slope of each, in the manner of eGeMAPS (Eyben et al.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from data_shards.index import ShardIndex
 from data_shards.reader import ShardReader
 from data_shards.sample import SAMPLE_RATE
-from trainers.array_file import save_array
+from trainers.array_file import open_array, save_array
 from trainers.baselines.pitch import F0_WINDOW, HOP, pitch
 
 if TYPE_CHECKING:
@@ -51,9 +50,11 @@ def functionals(index: ShardIndex) -> NDArray[np.float32]:
     state = f"{index.manifest.digest} {_VERSION} {FEATURES}"
     digest = hashlib.sha256(state.encode()).hexdigest()[:16]
     place = index.root / "cache" / f"functionals-{digest}.npy"
-    if os.access(place, os.R_OK):
-        return np.load(place)  # type: ignore[no-any-return]
-    values = np.zeros((len(index), len(FEATURES)), np.float32)
+    shape = (len(index), len(FEATURES))
+    found = open_array(place, shape, np.float32)
+    if found is not None:
+        return found
+    values = np.zeros(shape, np.float32)
     shards = ShardReader(index.root)
     for rows in _batches(np.asarray(index.length)):
         clips = []
@@ -76,7 +77,7 @@ def functionals_of(clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     for row, clip in zip(audio, clips, strict=True):
         row[: len(clip)] = torch.from_numpy(np.asarray(clip))
     described = _describe(audio)
-    semitones, strength, power = pitch(audio)
+    semitones, strength, rms = pitch(audio)
     values = []
     for n, length in enumerate(lengths):
         frames = _frames(length, _FFT)
@@ -85,7 +86,7 @@ def functionals_of(clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
             torch.cat(
                 [
                     _statistics(_with_deltas(described[n, :, :frames])),
-                    _voice(semitones[n, voice], strength[n, voice], power[n, voice]),
+                    _voice(semitones[n, voice], strength[n, voice], rms[n, voice]),
                     torch.tensor([length / SAMPLE_RATE]).log(),
                 ]
             )

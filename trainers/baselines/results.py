@@ -6,7 +6,7 @@ written last, holds them all and which shards and split they are of.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from configs.errors import InputError
+from configs.files import write_json
 from data_shards.index import ShardIndex, open_index
 from data_shards.reader import ShardReader
-from data_shards.splits import load_split
+from data_shards.splits import PARTS, Split, load_split
 from trainers.baselines.baseline import EVALUATED, Baseline, Parts, majority, parts_of
 from trainers.baselines.functionals import functionals
 from trainers.baselines.speech import functionals_baselines, speaker_majority
@@ -83,6 +84,9 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
     table = load_split(index, split)
     parts = parts_of(index, table)
     folder = out or Path("runs") / "baselines" / f"{index.manifest.corpus}-{table.name}"
+    with writing(folder):
+        # An older summary must not stand over results of which some are new.
+        (folder / SUMMARY).unlink(missing_ok=True)
     results = []
     lap = start
     for baseline in _fitted(index, parts):
@@ -98,13 +102,22 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
         "corpus": corpus,
         "digest": digest,
         "split": table.name,
+        "parts": part_digests(table),
         "labels": list(index.manifest.labels),
         "seconds": round(seconds, 3),
         "baselines": [result.as_dict() for result in results],
     }
     with writing(folder):
-        _write_json(folder / SUMMARY, summary)
+        write_json(folder / SUMMARY, summary)
     return found
+
+
+def part_digests(split: Split) -> dict[str, str]:
+    """Part -> digest of its rows: a split made again under the same name has other ones."""
+    return {
+        part: hashlib.sha256(split.rows(part).astype("<i8").tobytes()).hexdigest()[:16]
+        for part in PARTS
+    }
 
 
 def _fitted(index: ShardIndex, parts: Parts) -> Iterator[Baseline]:
@@ -154,11 +167,4 @@ def _write(folder: Path, index: ShardIndex, parts: Parts, result: Result) -> Non
         folder / "predictions-test.csv", keys, index.manifest.labels, parts.codes["test"],
         _losses(parts, result.baseline, "test"), result.baseline.probabilities["test"],
     )  # fmt: skip
-    _write_json(folder / "metrics.json", result.as_dict())
-
-
-def _write_json(path: Path, document: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_json(folder / "metrics.json", result.as_dict())

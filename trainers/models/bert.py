@@ -13,6 +13,7 @@ from transformers import BertForSequenceClassification
 
 from configs.errors import InputError
 from configs.models import BertConfig, BertSize
+from configs.sizes import BERT_SIZES
 from trainers.models.masking import attention_mask_for
 from trainers.models.pruning import prune_exported
 from trainers.models.source import (
@@ -28,20 +29,11 @@ logger = logging.getLogger(__name__)
 # The stock deviation of fresh weights, 0.02, is for width 768: narrow models that start with it stay
 # at the classes' shares for hundreds of steps. These have about 1.5/sqrt(width): tried, not derived.
 SIZES: dict[BertSize, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 512, "initializer_range": 0.13,
-    },
-    "mini": {
-        "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "intermediate_size": 1024, "initializer_range": 0.09,
-    },
-    "small": {
-        "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
-        "intermediate_size": 2048, "initializer_range": 0.066,
-    },
-    "base": {},
-}  # fmt: skip
+    "tiny": {**BERT_SIZES["tiny"].architecture, "initializer_range": 0.13},
+    "mini": {**BERT_SIZES["mini"].architecture, "initializer_range": 0.09},
+    "small": {**BERT_SIZES["small"].architecture, "initializer_range": 0.066},
+    "base": {**BERT_SIZES["base"].architecture},
+}
 
 
 class NliModel(BertForSequenceClassification):

@@ -18,6 +18,7 @@ from transformers import HubertConfig as HubertArchitecture
 
 from configs.errors import InputError
 from configs.models import HubertConfig, HubertSize
+from configs.sizes import HUBERT_SIZES
 from trainers.models.heads import Head, build_head
 from trainers.models.hubert_encoder import (
     MaskedGroupNormConvLayer,
@@ -38,19 +39,17 @@ __all__ = ["EmotionModel", "build_emotion_model", "frames_of", "normalise_clip"]
 
 SIZES: dict[HubertSize, dict[str, Any]] = {
     "tiny": {
-        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 256,
+        **HUBERT_SIZES["tiny"].architecture,
         # Narrow where the frame rate is high: that is where the time goes.
         "conv_dim": (16, 16, 32, 32, 32, 64, 64),
         "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4,
         # About 1/sqrt(width); the stock 0.02 is for width 768.
         "initializer_range": 0.12,
     },
-    "base": {},
+    "base": {**HUBERT_SIZES["base"].architecture},
     "large": {
-        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
-        "intermediate_size": 4096, "feat_extract_norm": "layer", "conv_bias": True,
-        "do_stable_layer_norm": True,
+        **HUBERT_SIZES["large"].architecture,
+        "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True,
     },
 }  # fmt: skip
 

@@ -1,1 +1,2 @@
-"""Reports of finished runs: reading a run directory, the content of a report, and its two forms."""
+"""Finished runs -> pages. ``page`` knows blocks alone; ``runs`` uses it for one run and for several side
+by side; ``study`` uses both, and ``statistics``, for a whole grid."""

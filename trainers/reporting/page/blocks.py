@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -83,6 +85,15 @@ Block = Heading | Text | Points | Cards | Table | Code | Chart | Beside
 def number(value: float | None, digits: int = 3) -> str:
     """A metric as text; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """mean ± sample standard deviation; the value alone if there is one, a dash for none."""
+    if not values:
+        return "–"
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}"
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
 
 
 def thousands(value: float) -> str:

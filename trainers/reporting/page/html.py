@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from data_shards.drawing import to_svg
-from trainers.reporting.blocks import (
+from trainers.reporting.page.blocks import (
     Beside,
     Block,
     Cards,

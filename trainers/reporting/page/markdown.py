@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainers.reporting.blocks import (
+from trainers.reporting.page.blocks import (
     Beside,
     Block,
     Cards,

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from trainers.reporting.blocks import Block, Chart, Table, Text, number
-from trainers.reporting.methods import spread
-from trainers.reporting.record import Run
-from trainers.reporting.removed_heads import pruning_blocks
-from trainers.reporting.study_plots import Panel, Series, bars, panels
+from trainers.reporting.page.blocks import Block, Chart, Table, Text, number
+from trainers.reporting.page.blocks import spread
+from trainers.reporting.runs.record import Run
+from trainers.reporting.runs.removed_heads import pruning_blocks
+from trainers.reporting.page.charts import Panel, Series, bars, panels
 
 Named = Mapping[str, Sequence[Run]]
 """Method -> its runs."""

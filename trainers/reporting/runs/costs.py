@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from trainers.reporting.blocks import Block, Code, Table, Text, thousands
-from trainers.reporting.record import Run
+from trainers.reporting.page.blocks import Block, Code, Table, Text, thousands
+from trainers.reporting.runs.record import Run
 
 
 def rate_text(run: Run) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainers.reporting.blocks import Block, Chart, Table, duration, number, thousands
-from trainers.reporting.plots import thinned
-from trainers.reporting.record import Run
-from trainers.reporting.study_plots import Panel, Series, panels
+from trainers.reporting.page.blocks import Block, Chart, Table, duration, number, thousands
+from trainers.reporting.runs.plots import thinned
+from trainers.reporting.runs.record import Run
+from trainers.reporting.page.charts import Panel, Series, panels
 
 
 def token_results(runs: Sequence[Run]) -> Table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_shards.drawing import BLUE, GREEN, INK, ORANGE, add_legend, new_figure, shaped
-from trainers.reporting.record import Line, Run
+from trainers.reporting.runs.record import Line, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

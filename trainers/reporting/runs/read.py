@@ -11,7 +11,7 @@ import yaml
 
 from configs.errors import InputError
 from trainers.metrics import SplitMetrics, TokenMetrics
-from trainers.reporting.record import Line, Run
+from trainers.reporting.runs.record import Line, Run
 
 FILES = (
     "config.yaml",
@@ -26,7 +26,7 @@ FILES = (
 """What a finished run holds besides summary.json, which is written last."""
 
 ANALYSES = {
-    "pruning": ("score_on", "score_items", "round_share", "importance", "whole", "points"),
+    "pruning": ("heads", "score_on", "score_items", "round_share", "importance", "whole", "points"),
     "probes": ("weights", "features", "layers", "majority"),
     "noise": ("clean", "noised", "changed"),
     "layer_weights": ("weights",),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.metrics import SplitMetrics, TokenMetrics
+from trainers.reporting.runs.regime_words import regime_words
 
 Line = dict[str, Any]
 
@@ -69,12 +70,20 @@ class Run:
 
     @property
     def start(self) -> str:
-        """What weights it began with; a model of another run is named by that run's recipe."""
+        """What weights it began with; a model of another run is named by that run's recipe.
+
+        The form of the path decides, <recipe>/<name>/model: the page is read where that run may not be.
+        """
         pretrained = str(self.config["model"].get("pretrained") or "")
-        folder = Path(pretrained)
-        if folder.name == "model" and (folder.parent / "config.yaml").is_file():
-            return f"a run of {folder.parent.parent.name}"
+        parts = Path(pretrained).parts
+        if len(parts) > 2 and parts[-1] == "model":
+            return f"a run of {parts[-3]}"
         return pretrained or "fresh weights"
+
+    @property
+    def continued(self) -> bool:
+        """Whether it goes on from the weights of another run."""
+        return self.start.startswith("a run of ")
 
     @property
     def synthetic(self) -> bool:
@@ -83,22 +92,5 @@ class Run:
 
     @property
     def regime(self) -> str:
-        """What trains, in words: the fine-tuning regime, or HuBERT's head."""
-        model = self.config["model"]
-        if self.task == "mlm":
-            words = "whole words" if model.get("whole_words") else "tokens"
-            return f"masked language model, {float(model['mask_share']):.0%} of {words} predicted"
-        if self.task != "nli":
-            frozen = ", convolutions frozen" if model.get("freeze_conv") else ""
-            return f"{model.get('head', '?')} head{frozen}, {model.get('padding', '?')} padding"
-        regime = model["regime"]
-        share = regime.get("heads_share")
-        detail = {
-            "freeze_first": f"first {regime.get('layers')} layers frozen",
-            "embeddings_last": "embeddings and last layer train",
-            "intermediate": f"classifier on layer {regime.get('layers')}",
-            "heads_removed": f"{share:.0%} of attention heads removed"
-            if share
-            else "heads removed",
-        }
-        return detail.get(regime["kind"], "full fine-tuning")
+        """What trains, in words: the fine-tuning regime, or what of HuBERT trains."""
+        return regime_words(self.task, self.config["model"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainers.metrics import SplitMetrics
-from trainers.reporting.record import Run
+from trainers.reporting.runs.record import Run
 
 NLI_ORDER = ("e", "c", "n")
 """entailment, contradiction, neutral: rows and columns of the reference's confusion matrices."""
@@ -80,6 +80,8 @@ HUBERT_NOTES = (
 
 TEST_SAMPLES = {"farstail": 1564, "shemo": 600}
 """Samples of the reference's test parts."""
+EPOCHS = {"nli": 5, "emotion": 4}
+"""Of its trainings, by task."""
 
 
 def why_not_comparable(run: Run) -> str:
@@ -95,6 +97,20 @@ def why_not_comparable(run: Run) -> str:
     if samples != TEST_SAMPLES[corpus]:
         return f"test part of {samples} samples, not {TEST_SAMPLES[corpus]}"
     return ""
+
+
+def other_settings(run: Run) -> str:
+    """Empty where a run trains as the reference does, as far as it says; else how it differs. Such runs
+    stand in the table beside it, but not among the points of the chart."""
+    reasons = []
+    epochs, wanted = run.config["loop"]["epochs"], EPOCHS.get(run.task)
+    if wanted and epochs != wanted:
+        reasons.append(f"{epochs} epoch{'s' if epochs > 1 else ''}, not {wanted}")
+    if run.continued:
+        reasons.append(f"it goes on from {run.start}")
+    if run.config["model"].get("reads", "pair") != "pair":
+        reasons.append("it reads the hypothesis alone")
+    return "; ".join(reasons)
 
 
 def nli_letter(label: str) -> str:

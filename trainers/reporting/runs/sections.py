@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from trainers.metrics import SplitMetrics, classification_rows
-from trainers.reporting import plots
-from trainers.reporting.analyses import analysis_blocks
-from trainers.reporting.blocks import (
+from trainers.reporting.runs import plots
+from trainers.reporting.runs.analyses import analysis_blocks
+from trainers.reporting.page.blocks import (
     Beside,
     Block,
     Cards,
@@ -18,9 +18,9 @@ from trainers.reporting.blocks import (
     number,
     thousands,
 )
-from trainers.reporting.costs import parameters, throughput
-from trainers.reporting.language_model import loss_chart, token_results
-from trainers.reporting.record import Run
+from trainers.reporting.runs.costs import parameters, throughput
+from trainers.reporting.runs.language_model import loss_chart, token_results
+from trainers.reporting.runs.record import Run
 
 
 def run_sections(run: Run, level: int, prefix: str) -> list[Block]:

@@ -33,28 +33,36 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """How resamples are drawn, and what is read from them."""
+
+    clusters: Codes | None = None
+    """(items,) codes; whole clusters are drawn instead of items, as speakers must be where what one
+    says is alike (Field & Welsh 2007)."""
+    classes: int | None = None
+    """Number of classes, of which macro F1 is the mean; by default as many as occur."""
+    draws: int = DRAWS
+    level: float = LEVEL
+    """Of the interval."""
+    seed: int = 0
+
+
+ITEMS = Resampling()
+"""Single items, all else as usual."""
+
+
 def bootstrap_interval(
-    truth: Codes,
-    predicted: Codes,
-    score: Score = "accuracy",
-    *,
-    clusters: Codes | None = None,
-    classes: int | None = None,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
+    truth: Codes, predicted: Codes, score: Score = "accuracy", how: Resampling = ITEMS
 ) -> Interval:
     """Percentile bootstrap (Efron 1979; Efron & Tibshirani 1993, ch. 13) of one score.
 
     ``truth``: (items,) codes. ``predicted``: (items,), or (runs, items) for the interval of the mean
-    over runs, whose resamples share their items. ``clusters``: (items,) codes; whole clusters are
-    drawn instead of items, as speakers must be where what one says is alike (Field & Welsh 2007).
-    ``classes``: number of classes, of which macro F1 is the mean; by default as many as occur.
+    over runs, whose resamples share their items; runs themselves are not resampled.
     Scores are those of ``trainers.metrics``: UAR over the classes with support in a resample.
     """
-    runs = _runs(predicted, truth)
-    scores = _resampled(truth, runs, score, clusters, classes, draws, seed)
-    return _percentiles(scores.mean(1), level)
+    scores = _resampled(truth, _runs(predicted, truth), score, how)
+    return _percentiles(scores.mean(1), how.level)
 
 
 def difference_interval(
@@ -62,12 +70,7 @@ def difference_interval(
     a: Codes | Sequence[Codes],
     b: Codes | Sequence[Codes],
     score: Score = "accuracy",
-    *,
-    clusters: Codes | None = None,
-    classes: int | None = None,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
+    how: Resampling = ITEMS,
 ) -> Interval:
     """Paired bootstrap interval of mean score of ``a`` minus mean score of ``b``.
 
@@ -75,10 +78,9 @@ def difference_interval(
     other arguments are those of ``bootstrap_interval``.
     """
     first, second = _runs(a, truth), _runs(b, truth)
-    runs = np.concatenate([first, second])
-    scores = _resampled(truth, runs, score, clusters, classes, draws, seed)
+    scores = _resampled(truth, np.concatenate([first, second]), score, how)
     means = scores[:, : len(first)].mean(1) - scores[:, len(first) :].mean(1)
-    return _percentiles(means, level)
+    return _percentiles(means, how.level)
 
 
 def _runs(predicted: Any, truth: Codes) -> Codes:
@@ -93,28 +95,20 @@ def _percentiles(values: NDArray[np.float64], level: float) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _resampled(
-    truth: Codes,
-    runs: Codes,
-    score: Score,
-    clusters: Codes | None,
-    classes: int | None,
-    draws: int,
-    seed: int,
-) -> NDArray[np.float64]:
+def _resampled(truth: Codes, runs: Codes, score: Score, how: Resampling) -> NDArray[np.float64]:
     """(draws, runs) scores of resamples.
 
     A resample is how often it holds each unit; times the units' confusion counts that is its
     confusion matrix, so that no item is touched twice.
     """
-    size = classes or int(max(truth.max(), runs.max())) + 1
-    kind, table = _tables(truth, runs, size, clusters)
+    size = how.classes or int(max(truth.max(), runs.max())) + 1
+    kind, table = _tables(truth, runs, size, how.clusters)
     units, width = len(kind), len(table)
     at_once = max(1, _AT_ONCE // units)
     parts = []
-    for chunk, start in enumerate(range(0, draws, at_once)):
-        count = min(at_once, draws - start)
-        drawn = (random_keys(count * units, seed, chunk) % np.uint64(units)).astype(np.int64)
+    for chunk, start in enumerate(range(0, how.draws, at_once)):
+        count = min(at_once, how.draws - start)
+        drawn = (random_keys(count * units, how.seed, chunk) % np.uint64(units)).astype(np.int64)
         place = kind[drawn] + np.repeat(np.arange(count) * width, units)
         weights = np.bincount(place, minlength=count * width).reshape(count, width)
         confusion = (weights.astype(np.float64) @ table).reshape(count, len(runs), size, size)

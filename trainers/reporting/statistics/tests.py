@@ -9,13 +9,19 @@ seed to seed is seen in their deviation, which stands beside them in a report.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from trainers.reporting.bootstrap import DRAWS, LEVEL, Codes, Interval, difference_interval
+from trainers.reporting.statistics.bootstrap import (
+    ITEMS,
+    Codes,
+    Interval,
+    Resampling,
+    difference_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -108,15 +114,7 @@ Runs = Sequence[tuple[int, Codes]]
 """(seed, predictions) of each run of a method; predictions are (items,) codes."""
 
 
-def compare(
-    methods: Mapping[str, Runs],
-    truth: Codes,
-    *,
-    clusters: Codes | None = None,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> list[PairResult]:
+def compare(methods: Mapping[str, Runs], truth: Codes, how: Resampling = ITEMS) -> list[PairResult]:
     """All pairs of methods, in the order in which they are given.
 
     Runs of equal seeds are tested against each other (every run against every other where two methods
@@ -129,12 +127,10 @@ def compare(
     for (a, b), own, p, adjusted in zip(pairs, tests, p_values, holm(p_values), strict=True):
         first = np.stack([predicted for _, predicted in methods[a]])
         second = np.stack([predicted for _, predicted in methods[b]])
-        interval = difference_interval(
-            truth, first, second, clusters=clusters, draws=draws, level=level, seed=seed
-        )
+        interval = difference_interval(truth, first, second, how=how)
         mean, other = float((first == truth).mean()), float((second == truth).mean())
         results.append(
-            PairResult(a, b, mean, other, mean - other, interval, own, p, adjusted, level)
+            PairResult(a, b, mean, other, mean - other, interval, own, p, adjusted, how.level)
         )
     return results
 
@@ -147,15 +143,21 @@ def _tests(a: Runs, b: Runs, truth: Codes) -> tuple[McNemar, ...]:
     return tuple(mcnemar(truth, x, y) for x, y in pairs)
 
 
-def in_words(result: PairResult) -> str:
+def in_words(result: PairResult, single: Collection[str] = ()) -> str:
     """One sentence: "full (.653) is better than freeze 9 (.612): difference .041 [.018, .064], p = .003
-    after Holm's correction"."""
+    after Holm's correction".
+
+    ``single`` are the methods that one training stands for; the sentence speaks of that training.
+    """
     sides = [(result.first, result.first_accuracy), (result.second, result.second_accuracy)]
     difference, low, high = result.difference, result.interval.low, result.interval.high
     if difference < 0:
         sides.reverse()
         difference, low, high = -difference, -high, -low
-    best, other = (f"{name} ({short(accuracy)})" for name, accuracy in sides)
+    best, other = (
+        f"{'this training of ' if name in single else ''}{name} ({short(accuracy)})"
+        for name, accuracy in sides
+    )
     p = "p < .001" if result.adjusted_p < 0.001 else f"p = {short(result.adjusted_p)}"
     figures = (
         f"difference {short(difference)} [{short(low)}, {short(high)}], {p} after Holm's correction"

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from configs.errors import InputError
+from data_shards.index import open_index
+from data_shards.splits import load_split
 from trainers.metrics import SplitMetrics, class_metrics
 from trainers.predictions import PredictionTable, read_predictions
-from trainers.reporting.blocks import Block, Heading, Table, Text, number
-from trainers.reporting.methods import Items, Method, Scored
-from trainers.reporting.record import Run
-from trainers.reporting.significance import interval_text, score_interval
-from trainers.reporting.speakers import shards_of
+from trainers.reporting.page.blocks import Block, Heading, Table, Text, number
+from trainers.reporting.runs.record import Run
+from trainers.reporting.study.methods import Items, Method, Scored
+from trainers.reporting.study.significance import interval_text, score_interval
+from trainers.reporting.study.speakers import shards_of
 
 SUMMARY = "baselines.json"
+PREDICTIONS = "predictions-test.csv"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Baseline:
     method: Method
     """Its name is the baseline's title; it has no runs."""
     corpus: str
+    digest: str
+    """Of the index of the shards: packings of one corpus share their keys, not their content."""
+    shards: str
+    """Name of the folder of these shards."""
     what: str
     subsets: dict[str, dict[str, float]]
     """Of a single split."""
@@ -60,13 +67,19 @@ def _of_method(method: Method, folder: Path) -> list[Baseline]:
     """Its baselines, pooled over its folds as its runs are."""
     folds = [_of_split(run, folder) for run in method.scored[0].runs]
     assert method.items is not None
+    run = method.first
     baselines = []
-    for position, entry in enumerate(folds[0][1]["baselines"]):
-        files = [place / entry["name"] / "predictions-test.csv" for place, _ in folds]
-        tables = [read_predictions(file) for file in files]
-        own = [document["baselines"][position] for _, document in folds]
+    for name, entry in folds[0].entries.items():
+        if any(name not in fold.entries for fold in folds):
+            continue  # such as the speakers' majority, where a fold cannot have it
+        tables = [fold.tables[name] for fold in folds]
+        own = [fold.entries[name] for fold in folds]
         metrics = [SplitMetrics.from_dict(one["splits"]["test"]) for one in own]
         items, predicted = _pooled(tables, method.items)
+        if not items.same(method.items):
+            raise InputError(
+                "the split has been made anew since the training, its test samples are other ones"
+            )
         pooled = metrics[0]
         if len(folds) > 1:
             loss = np.average([m.loss for m in metrics], weights=[m.items for m in metrics])
@@ -79,29 +92,67 @@ def _of_method(method: Method, folder: Path) -> list[Baseline]:
             notes=(),
         )  # fmt: skip
         subsets = entry.get("subsets") or {} if len(folds) == 1 else {}
-        baselines.append(Baseline(as_method, items.corpus, str(entry["what"]), subsets))
+        baselines.append(Baseline(
+            as_method, items.corpus, str(run.data.get("digest")), shards_of(run).name,
+            str(entry["what"]), subsets,
+        ))  # fmt: skip
     return baselines
 
 
-def _of_split(run: Run, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder and the document of the baselines of a run's split, computed if need be."""
-    data = run.data
-    name = f"{data['corpus']}-{data['split']}"
-    for place in (folder / name, folder / f"{name}-{str(data.get('digest'))[:8]}"):
-        document = _document(place / SUMMARY)
-        if document.get("digest") == data.get("digest") and document.get("baselines"):
-            return place, document
-        if not document:
-            break
-    from trainers.baselines.results import run_baselines
+@dataclass(frozen=True)
+class _Kept:
+    """What a folder of baselines holds of one split."""
 
-    run_baselines(shards_of(run), str(data["split"]), place)
-    return place, _document(place / SUMMARY)
+    entries: dict[str, dict[str, Any]]
+    """Name -> what baselines.json says of it."""
+    tables: dict[str, PredictionTable]
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _of_split(run: Run, folder: Path) -> _Kept:
+    """The baselines of a run's split, computed if they are not there, damaged, or of other samples."""
+    from trainers.baselines.results import part_digests, run_baselines
+
+    digest, split = str(run.data.get("digest")), str(run.data["split"])
+    place = folder / f"{run.data['corpus']}-{split}"
+    if _document(place).get("digest", digest) != digest:  # of another packing: both are kept
+        place = place.with_name(f"{place.name}-{digest[:8]}")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        index = open_index(shards_of(run))
+        if index.manifest.digest != digest:
+            raise InputError(f"{index.root}: holds other samples than those of the training")
+        parts = part_digests(load_split(index, split))
+    except InputError:
+        if (kept := _kept(place, digest, None)) is not None:
+            return kept  # what was computed while the shards were there
+        raise
+    kept = _kept(place, digest, parts)
+    if kept is None:
+        run_baselines(shards_of(run), split, place)
+        kept = _kept(place, digest, parts)
+    if kept is None:
+        raise InputError(f"{place}: is not what was written there; remove that folder")
+    return kept
+
+
+def _kept(place: Path, digest: str, parts: dict[str, str] | None) -> _Kept | None:
+    """None where it is not all there, or of other shards or parts (``parts`` None: of any)."""
+    document = _document(place)
+    try:
+        if document["digest"] != digest or (parts is not None and document["parts"] != parts):
+            return None
+        entries = {str(entry["name"]): entry for entry in document["baselines"]}
+        for entry in entries.values():
+            str(entry["title"]), str(entry["what"])
+            SplitMetrics.from_dict(entry["splits"]["test"])
+        tables = {name: read_predictions(place / name / PREDICTIONS) for name in entries}
+    except (InputError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return _Kept(entries, tables) if entries else None
+
+
+def _document(place: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((place / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -130,19 +181,23 @@ def baseline_sections(baselines: Sequence[Baseline], problems: Sequence[str]) ->
              "that these have not."),
         *(Text(problem, "warning") for problem in problems),
     ]  # fmt: skip
-    groups: dict[tuple[Any, ...], list[Baseline]] = {}
+    packings: dict[str, set[str]] = {}
+    groups: dict[tuple[str, str, str], list[Baseline]] = {}
     for one in baselines:
-        digest = one.method.items.keys if one.method.items else ()
-        groups.setdefault((one.corpus, one.method.protocol, digest), []).append(one)
-    for (corpus, protocol, _), own in groups.items():
-        blocks.append(_table(f"{corpus}, {protocol}", own))
+        packings.setdefault(one.corpus, set()).add(one.digest)
+        groups.setdefault((one.corpus, one.digest, one.method.protocol), []).append(one)
+    for (corpus, _, protocol), own in groups.items():
+        packing = f" ({own[0].shards})" if len(packings[corpus]) > 1 else ""
+        where = f"{corpus}{packing}, {protocol}"
+        blocks.append(_table(where, own))
         names = list(dict.fromkeys(name for one in own for name in one.subsets))
         if names:
             rows = tuple(
                 (one.method.name, *(number(one.subsets.get(name, {}).get("accuracy")) for name in names))
                 for one in own
             )  # fmt: skip
-            blocks.append(Table(("baseline", *names), rows, "Accuracy on subsets of the test part"))
+            caption = f"Accuracy on subsets of the test part of {where}"
+            blocks.append(Table(("baseline", *names), rows, caption))
     return blocks
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from trainers.reporting.methods import Method
-from trainers.reporting.part_result import PartResult
-from trainers.reporting.significance import Pair
-from trainers.reporting.statistics import short
+from trainers.reporting.statistics.tests import short
+from trainers.reporting.study.methods import Method
+from trainers.reporting.study.part_result import PartResult
+from trainers.reporting.study.significance import Pair
 
 
 def curve_sentences(result: PartResult) -> list[str]:
@@ -45,7 +45,8 @@ def _pairs(result: PartResult) -> list[str]:
             kind = "better" if better is pair.second else "worse" if better else even
             kinds[kind].append(str(pair.second.value))
         told = "; ".join(f"{kind} at {', '.join(own)}" for kind, own in kinds.items() if own)
-        return [f"against {field} {first.value}, accuracy is {told}."]
+        single = _single(result.pairs)
+        return [f"against {field} {first.value}, accuracy is {told}{single}."]
     sides: dict[tuple[str, str], list[Pair]] = {}
     for pair in result.pairs:
         sides.setdefault((pair.first.line, pair.second.line), []).append(pair)
@@ -56,7 +57,7 @@ def _pairs(result: PartResult) -> list[str]:
             for side in ("first", "second")
         ]
         told = " and ".join(
-            f"{line} is better beyond chance at {', '.join(own)}"
+            f"{line} is better in accuracy beyond chance at {', '.join(own)}"
             for line, own in zip((first_line, second_line), wins, strict=True)
             if own
         )
@@ -66,8 +67,13 @@ def _pairs(result: PartResult) -> list[str]:
             texts.append(
                 f"at {rest} of {len(pairs)} values {first_line} and {second_line} do not differ"
             )
-        points.append(f"at equal {field}, {'; '.join(texts)}.")
+        points.append(f"at equal {field}, {'; '.join(texts)}{_single(pairs)}.")
     return points
+
+
+def _single(pairs: Sequence[Pair]) -> str:
+    """Where methods have one seed: of what the verdicts are."""
+    return " (of these trainings: one seed a value)" if any(pair.single for pair in pairs) else ""
 
 
 def _lines(methods: Sequence[Method]) -> dict[str, list[Method]]:

@@ -6,12 +6,21 @@ import json
 from collections.abc import Callable, Sequence
 from statistics import mean
 
-from trainers.reporting.blocks import Block, Chart, Table, Text, duration, number, thousands
-from trainers.reporting.costs import peak_memory
-from trainers.reporting.methods import Method, spread
-from trainers.reporting.significance import interval_text, score_interval
-from trainers.reporting.study_plots import Panel, Series, panels
-from trainers.reporting.study_tables import memory
+from trainers.reporting.page.blocks import (
+    Block,
+    Chart,
+    Table,
+    Text,
+    duration,
+    number,
+    spread,
+    thousands,
+)
+from trainers.reporting.page.charts import Panel, Series, panels
+from trainers.reporting.runs.costs import peak_memory
+from trainers.reporting.study.methods import Method
+from trainers.reporting.study.significance import interval_text, score_interval
+from trainers.reporting.study.tables import memory
 
 MOST_PANELS = 12
 """Methods whose epochs are drawn; more would be a page of their own."""

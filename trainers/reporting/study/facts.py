@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.reporting.blocks import Block, Code, Heading, Table, Text, duration, thousands
-from trainers.reporting.costs import memory_text
-from trainers.reporting.record import Run
-from trainers.reporting.study_file import Members, Study
+from trainers.reporting.page.blocks import Block, Code, Heading, Table, Text, duration, thousands
+from trainers.reporting.runs.costs import memory_text
+from trainers.reporting.runs.record import Run
+from trainers.reporting.study.file import Members, Study
 
 _VERSIONS = ("python", "torch", "torchaudio", "deepspeed", "transformers", "hazm", "numpy")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from trainers.reporting.record import Run
-from trainers.reporting.rundir import read_run
+from configs.load import written_signature
+from trainers.reporting.runs.read import read_run
+from trainers.reporting.runs.record import Run
 
 STUDY = "study.json"
 _OUTCOMES = "outcomes.json"
@@ -130,7 +131,7 @@ def read_members(study: Study, left_out: Sequence[str] = ()) -> Members:
         if member.run in found or member.run in missing:
             continue
         path = study.output / member.run
-        if (path / "summary.json").is_file() and _signature(path) != member.signature:
+        if (path / "summary.json").is_file() and written_signature(path) != member.signature:
             missing[member.run] = "its folder holds a run with other settings"
             continue
         try:
@@ -139,14 +140,6 @@ def read_members(study: Study, left_out: Sequence[str] = ()) -> Members:
             told = [line for line in left_out if member.run in line]
             missing[member.run] = outcomes.get(member.run) or (told[0] if told else str(error))
     return Members(found, missing)
-
-
-def _signature(run: Path) -> str:
-    try:
-        first = (run / "config.yaml").read_text(encoding="utf-8").partition("\n")[0]
-    except (OSError, UnicodeDecodeError):
-        return ""
-    return first.removeprefix("# signature: ").strip()
 
 
 def _outcomes(folder: Path) -> dict[str, str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainers.reporting.blocks import Block, Heading, Points, Table, Text, number
-from trainers.reporting.methods import spread
-from trainers.reporting.part_result import PartResult, time_text
-from trainers.reporting.sentences import count_text, rival_of, sentences
-from trainers.reporting.significance import interval_text, score_interval
-from trainers.reporting.study_baselines import Baseline
+from trainers.reporting.page.blocks import Block, Heading, Points, Table, Text, number, spread
+from trainers.reporting.study.baselines import Baseline
+from trainers.reporting.study.part_result import PartResult, time_text
+from trainers.reporting.study.sentences import count_text, rival_of, sentences
+from trainers.reporting.study.significance import interval_text, score_interval
 
 
 def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> list[Block]:
@@ -26,8 +25,14 @@ def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> li
     note = (
         "Differences stand where McNemar's test, corrected by Holm over the part's pairs, gives p < .05 "
         "and the 95 % interval leaves zero out. The highest of several methods is named by its test "
-        "score, which flatters it a little; differences within one part say more."
+        "score, which flatters it a little; differences within one part say more. The tests cover the "
+        "choice of test samples alone, not how scores move from training to training."
     )
+    if any(pair.single for result in results for pair in result.pairs):
+        note += (
+            " Where a method has one seed, what is said of it holds for this training: another seed may "
+            "turn the order."
+        )
     return [*blocks, Text(note, "note")]
 
 

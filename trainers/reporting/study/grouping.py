@@ -13,10 +13,10 @@ import numpy as np
 
 from trainers.metrics import SplitMetrics, class_metrics
 from trainers.predictions import PredictionTable, read_predictions
-from trainers.reporting.methods import Codes, Items, Method, Scored
-from trainers.reporting.record import Run
-from trainers.reporting.speakers import speakers_of
-from trainers.reporting.study_file import StudyMember, StudyPart
+from trainers.reporting.runs.record import Run
+from trainers.reporting.study.file import StudyMember, StudyPart
+from trainers.reporting.study.methods import Codes, Items, Method, Scored
+from trainers.reporting.study.speakers import speakers_of
 
 _FOLD = re.compile(r"(.+)-fold(\d+)")
 _SPLIT = "data.split"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainers.metrics import SplitMetrics
-from trainers.reporting.record import Run
+from trainers.reporting.runs.record import Run
 
 Codes = NDArray[np.int64]
 
@@ -97,12 +97,3 @@ class Method:
     def over_runs(self, value: Callable[[Run], float]) -> float:
         """Mean over all runs."""
         return mean(value(run) for run in self.runs)
-
-
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """mean ± sample standard deviation; the value alone if there is one, a dash for none."""
-    if not values:
-        return "–"
-    if len(values) < 2:
-        return f"{values[0]:.{digits}f}"
-    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"

@@ -7,21 +7,24 @@ from pathlib import Path
 
 from configs.errors import InputError
 from trainers.report import Report, write_pages
-from trainers.reporting.blocks import Block, Heading, Text
-from trainers.reporting.comparison import beside_reference
-from trainers.reporting.findings import findings
-from trainers.reporting.part_result import PartResult, part_result
-from trainers.reporting.record import Run
-from trainers.reporting.reference import why_not_comparable
-from trainers.reporting.study_baselines import Baseline, baseline_sections, find_baselines
-from trainers.reporting.study_facts import (
+from trainers.reporting.page.blocks import Block, Heading, Text
+from trainers.reporting.runs.beside import beside_reference
+from trainers.reporting.runs.record import Run
+from trainers.reporting.runs.reference import other_settings, why_not_comparable
+from trainers.reporting.study.baselines import Baseline, baseline_sections, find_baselines
+from trainers.reporting.study.facts import (
     cost_section,
     data_section,
     method_section,
     missing_section,
 )
-from trainers.reporting.study_file import Members, Study, read_members, read_study
-from trainers.reporting.study_parts import part_sections
+from trainers.reporting.study.file import Members, Study, read_members, read_study
+from trainers.reporting.study.findings import findings
+from trainers.reporting.study.part_result import PartResult, part_result
+from trainers.reporting.study.parts import part_sections
+
+_OF_REFERENCE = ("model.regime", "data.split")
+"""Fields that may be varied beside the reference: its regimes, and its split among others."""
 
 
 def write_study(folder: Path, out: Path | None = None, left_out: Sequence[str] = ()) -> Report:
@@ -83,19 +86,27 @@ def _beside_reference(results: Sequence[PartResult]) -> list[Block]:
     blocks = beside_reference(_comparable(results))
     continued = [result.title for result in results if result.part.start_from and result.methods]
     if blocks and continued:
-        text = f"Runs that go on from another run's weights are those of: {', '.join(continued)}."
+        text = f"Runs that go on from another run's weights stand in: {', '.join(continued)}."
         blocks.append(Text(text, "note"))
     return blocks
 
 
 def _comparable(results: Sequence[PartResult]) -> list[Run]:
-    """Runs on the reference report's own test part, but those that draw a curve: it has no such."""
-    runs = {
-        run.path: run
-        for result in results
-        if not result.part.curve
-        for method in result.methods
-        for run in method.runs
-        if not why_not_comparable(run) and run.config["model"].get("reads", "pair") == "pair"
-    }
-    return list(runs.values())
+    """Runs that did what the reference report did: on its own test part, in parts that neither draw a
+    curve nor go on from other weights, of recipes as they are but for the regime and the split; with
+    its number of epochs where there are such.
+    """
+    runs: dict[str, Run] = {}
+    for result in results:
+        if result.part.curve or result.part.start_from:
+            continue
+        found = {
+            "/".join(run.path.parts[-2:]): run for method in result.methods for run in method.runs
+        }
+        for member in result.part.members:
+            run = found.get(member.run)
+            other = [key for key in member.varied if not key.startswith(_OF_REFERENCE)]
+            if run and not other and not why_not_comparable(run):
+                runs.setdefault(member.run, run)
+    alike = [run for run in runs.values() if not other_settings(run)]
+    return alike or list(runs.values())

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from trainers.reporting.blocks import duration
-from trainers.reporting.grouping import methods_of
-from trainers.reporting.methods import Method
-from trainers.reporting.record import Run
-from trainers.reporting.significance import Pair, pairs_of, tested
-from trainers.reporting.study_file import Members, StudyPart
+from trainers.reporting.page.blocks import duration
+from trainers.reporting.runs.record import Run
+from trainers.reporting.runs.settings import training_of
+from trainers.reporting.study.file import Members, StudyPart
+from trainers.reporting.study.grouping import methods_of
+from trainers.reporting.study.methods import Method
+from trainers.reporting.study.significance import Pair, pairs_of, tested
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class PartResult:
         return max(methods, key=lambda method: mean(method.values(self.score)))
 
 
-def part_result(number_: int, part: StudyPart, members: Members) -> PartResult:
+def part_result(position: int, part: StudyPart, members: Members) -> PartResult:
     """Group a part's runs, and test its pairs."""
     methods = methods_of(part, members.found)
     pairs, compared = pairs_of(methods, part.curve)
@@ -67,7 +68,7 @@ def part_result(number_: int, part: StudyPart, members: Members) -> PartResult:
         if m.run in members.found and members.found[m.run].tokens
     }
     return PartResult(
-        number_, part, tuple(methods), tuple(pairs), compared, tuple(models.values())
+        position, part, tuple(methods), tuple(pairs), compared, tuple(models.values())
     )  # fmt: skip
 
 
@@ -79,8 +80,8 @@ def time_text(result: PartResult) -> str:
 
 
 def against_independent(result: PartResult, others: Sequence[PartResult]) -> list[Pair]:
-    """A part that goes on from other runs' weights: each method with the one of its recipe and settings
-    in another part that does not."""
+    """A part that goes on from other runs' weights: each method with the one in another part that does
+    not, and is trained alike in all else."""
     independent = [
         method for other in others if not other.part.start_from for method in other.methods
     ]
@@ -97,4 +98,5 @@ def against_independent(result: PartResult, others: Sequence[PartResult]) -> lis
 
 def _same_training(one: Method, other: Method) -> bool:
     a, b = one.first, other.first
-    return (a.recipe, a.regime, one.protocol) == (b.recipe, b.regime, other.protocol)
+    alike = (a.recipe, one.protocol) == (b.recipe, other.protocol)
+    return alike and training_of(a) == training_of(b)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from trainers.reporting.analyses import analysis_blocks
-from trainers.reporting.blocks import Block, Chart, Heading, Points, Table, Text, number
-from trainers.reporting.curve_words import curve_sentences
-from trainers.reporting.language_model import loss_chart, token_results
-from trainers.reporting.part_result import PartResult, against_independent
-from trainers.reporting.significance import pair_sections, pair_table, pair_words, score_interval
-from trainers.reporting.study_curves import over_epochs, over_field
-from trainers.reporting.study_file import Members
-from trainers.reporting.study_plots import overview
-from trainers.reporting.study_tables import method_tables
+from trainers.reporting.page.blocks import Block, Chart, Heading, Points, Table, Text, number
+from trainers.reporting.page.charts import overview
+from trainers.reporting.runs.analyses import analysis_blocks
+from trainers.reporting.runs.language_model import loss_chart, token_results
+from trainers.reporting.study.curve_words import curve_sentences
+from trainers.reporting.study.curves import over_epochs, over_field
+from trainers.reporting.study.file import Members
+from trainers.reporting.study.part_result import PartResult, against_independent
+from trainers.reporting.study.significance import (
+    pair_sections,
+    pair_table,
+    pair_words,
+    score_interval,
+)
+from trainers.reporting.study.tables import method_tables
 
 
 def part_sections(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import mean
+from typing import Any
 
-from trainers.reporting.analyses import layer_means
-from trainers.reporting.curve_words import curve_sentences
-from trainers.reporting.methods import Method
-from trainers.reporting.part_result import PartResult
-from trainers.reporting.removed_heads import removed_points
-from trainers.reporting.significance import pairs_of
-from trainers.reporting.statistics import in_words, short
-from trainers.reporting.study_baselines import Baseline
+from trainers.reporting.runs.analyses import layer_means
+from trainers.reporting.runs.removed_heads import fall, removed_points
+from trainers.reporting.statistics.tests import in_words, short
+from trainers.reporting.study.baselines import Baseline
+from trainers.reporting.study.curve_words import curve_sentences
+from trainers.reporting.study.methods import Method
+from trainers.reporting.study.part_result import PartResult
+from trainers.reporting.study.significance import Pair, interval_text, pairs_of
 
 _NAMED = 6
 """Methods that a sentence names; of more it gives the number."""
@@ -37,11 +38,13 @@ def sentences(result: PartResult, baselines: Sequence[Baseline]) -> list[str]:
                 f"{best.name} has the highest {result.score_name}{where} ({score}). "
                 f"{_ranking(result, best)}"
             )
-        rival = rival_of(best, baselines, "accuracy")
+        rival = rival_of(best, baselines, result.score)
         if rival:
             pairs, _ = pairs_of([best, rival.method], None)
             points += [
-                f"beside the best baseline{where}, {in_words(pair.result)}." for pair in pairs
+                f"beside the best baseline{where}, {in_words(pair.result, pair.single)}."
+                f"{_uar_words(pair)}"
+                for pair in pairs
             ]
     for method in result.methods:
         points += _analyses(method)
@@ -49,39 +52,56 @@ def sentences(result: PartResult, baselines: Sequence[Baseline]) -> list[str]:
 
 
 def _ranking(result: PartResult, best: Method) -> str:
-    beaten: list[str] = []
-    equal: list[str] = []
+    """The tests of the best with the others. They are of accuracy; where another score ranks, the
+    best one may be worse in accuracy, and the intervals of that score's differences are told too."""
+    kinds: dict[str, list[str]] = {"better": [], "worse": [], "equal": []}
+    uar: dict[str, list[str]] = {}
+    this = ""
     for pair in result.pairs:
-        if best in (pair.first, pair.second):
-            other = pair.second if pair.first is best else pair.first
-            (beaten if pair.better is best else equal).append(other.name)
+        if best not in (pair.first, pair.second):
+            continue
+        other = pair.second if pair.first is best else pair.first
+        name = f"this training of {other.name}" if other.name in pair.single else other.name
+        this = this or (" of this training" if best.name in pair.single else "")
+        better = pair.better
+        kinds["equal" if better is None else "better" if better is best else "worse"].append(name)
+        if pair.uar is not None:
+            low, high = pair.uar.low, pair.uar.high
+            if pair.second is best:
+                low, high = -high, -low
+            where = (
+                "lies above zero" if low > 0 else "lies below zero" if high < 0 else "holds zero"
+            )
+            uar.setdefault(where, []).append(name)
     texts = []
-    if beaten:
-        texts.append(f"Its accuracy is better beyond chance than that of {_names(beaten)}.")
-    if equal:
-        texts.append(f"It is not better beyond chance than {_names(equal)}.")
+    its = f"The accuracy{this}" if this else "Its accuracy"
+    if kinds["better"]:
+        texts.append(f"{its} is better beyond chance than that of {_names(kinds['better'])}.")
+    if kinds["worse"]:
+        texts.append(f"{its} is worse beyond chance than that of {_names(kinds['worse'])}.")
+    if kinds["equal"]:
+        texts.append(f"{its} does not differ beyond chance from that of {_names(kinds['equal'])}.")
+    for where, names in uar.items():
+        texts.append(f"The interval of its difference in UAR {where} beside {_names(names)}.")
     return " ".join(texts) or "It was tested against no other."
+
+
+def _uar_words(pair: Pair) -> str:
+    """The interval of the difference in UAR, for speech."""
+    if pair.uar is None:
+        return ""
+    out = pair.uar.low > 0 or pair.uar.high < 0
+    return (
+        f" The difference in UAR is {pair.uar_difference:+.3f} {interval_text(pair.uar)}, an interval "
+        f"that {'leaves zero out' if out else 'holds zero'}."
+    )
 
 
 def _analyses(method: Method) -> list[str]:
     texts = []
     pruning = [run.analyses["pruning"] for run in method.runs if "pruning" in run.analyses]
     if pruning:
-        by_importance = removed_points(pruning, "importance")
-        at_random = removed_points(pruning, "random")
-        shares = [share for share in by_importance if share in at_random]
-        if shares:
-            share = min(shares, key=lambda one: abs(one - 0.5))
-            kept, drawn = (
-                mean(float(point["accuracy"]) for point in points[share])
-                for points in (by_importance, at_random)
-            )
-            whole = mean(float(one["whole"]["accuracy"]) for one in pruning)
-            texts.append(
-                f"with {share:.0%} of the heads of {method.name} removed and nothing trained again, "
-                f"accuracy goes from {short(whole)} to {short(kept)} by importance and to "
-                f"{short(drawn)} at random (mean of {len(at_random[share])} draws)."
-            )
+        texts += _removed_heads(method, pruning)
     probes = [run.analyses["probes"] for run in method.runs if "probes" in run.analyses]
     if probes:
         score = "uar" if method.first.task == "emotion" else "accuracy"
@@ -106,11 +126,45 @@ def _analyses(method: Method) -> list[str]:
     return texts
 
 
+def _removed_heads(method: Method, pruning: Sequence[dict[str, Any]]) -> list[str]:
+    """What is left with about half of the heads gone."""
+    by_importance = removed_points(pruning, "importance")
+    at_random = removed_points(pruning, "random")
+    shares = [share for share in by_importance if share in at_random]
+    if not shares:
+        return []
+    share = min(shares, key=lambda one: abs(one - 0.5))
+    points = by_importance[share]
+    kept, drawn = (
+        mean(float(point["accuracy"]) for point in own) for own in (points, at_random[share])
+    )
+    whole = [one["whole"] for one in pruning]
+    falls = [
+        f"{less:.1%} of {name}"
+        for name, key in (("the parameters", "parameters"), ("the time of a batch", "milliseconds"))
+        if (less := fall(whole, points, key)) is not None
+    ]
+    gone = mean(point["removed_share"] for point in points)
+    before = mean(float(one["accuracy"]) for one in whole)
+    return [
+        f"with {gone:.0%} of the heads of {method.name} removed and nothing trained again, "
+        f"accuracy goes from {short(before)} to {short(kept)} by importance and to "
+        f"{short(drawn)} at random (mean of {len(at_random[share])} draws)"
+        f"{'; that saves ' + ' and '.join(falls) if falls else ''}."
+    ]
+
+
 def rival_of(method: Method, baselines: Sequence[Baseline], score: str) -> Baseline | None:
-    """The best baseline on the same samples."""
+    """The best baseline on the same samples of the same shards: those of another packing hold other
+    texts or sounds under the same keys."""
     if method.items is None:
         return None
-    own = [one for one in baselines if one.method.items and method.items.same(one.method.items)]
+    digest = str(method.first.data.get("digest"))
+    own = [
+        one
+        for one in baselines
+        if one.digest == digest and one.method.items and method.items.same(one.method.items)
+    ]
     return max(own, key=lambda one: one.method.values(score)[0], default=None)
 
 

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
+from statistics import mean
 
 import numpy as np
 
-from trainers.reporting.blocks import Block, Heading, Points, Table, Text
-from trainers.reporting.bootstrap import Interval, Score, bootstrap_interval, difference_interval
-from trainers.reporting.methods import Codes, Items, Method
-from trainers.reporting.statistics import PairResult, compare, holm, in_words, short
+from trainers.reporting.page.blocks import Block, Heading, Points, Table, Text
+from trainers.reporting.statistics.bootstrap import (
+    Interval,
+    Resampling,
+    Score,
+    bootstrap_interval,
+    difference_interval,
+)
+from trainers.reporting.statistics.tests import PairResult, compare, holm, in_words, short
+from trainers.reporting.study.methods import Items, Method
 
-DRAWS = 2000
-"""Resamples of each interval."""
 ALL_PAIRS = 8
 """Most methods of which every pair is tested; of more, each with the first."""
 _IN_WORDS = 12
@@ -31,6 +36,15 @@ class Pair:
     uar: Interval | None
     """Of the difference in UAR, for speech."""
     uar_difference: float
+    """First minus second, mean over seeds."""
+    compared: tuple[int, int]
+    """How many runs of each are compared."""
+
+    @property
+    def single(self) -> frozenset[str]:
+        """Names of the methods that one training stands for: what is found is about that training."""
+        sides = zip((self.first, self.second), self.compared, strict=True)
+        return frozenset(method.name for method, n in sides if n == 1 and method.runs)
 
     @property
     def better(self) -> Method | None:
@@ -48,9 +62,11 @@ def score_interval(method: Method, score: Score = "accuracy") -> Interval | None
         return None
     runs = np.stack([predicted for _, predicted in method.predictions()])
     items = method.items
-    return bootstrap_interval(
-        items.truth, runs, score, clusters=items.speakers, classes=len(items.labels), draws=DRAWS
-    )
+    return bootstrap_interval(items.truth, runs, score, _resampling(items))
+
+
+def _resampling(items: Items) -> Resampling:
+    return Resampling(items.speakers, len(items.labels))
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -94,32 +110,23 @@ def _pair(a: Method, b: Method) -> Pair | None:
     shared = set(dict(runs[a.name])) & set(dict(runs[b.name]))
     if shared:  # means over other seeds would mix the difference with that of the seeds
         runs = {name: [one for one in own if one[0] in shared] for name, own in runs.items()}
-    (result,) = compare(runs, items.truth, clusters=items.speakers, draws=DRAWS)
+    (result,) = compare(runs, items.truth, _resampling(items))
     uar, difference = None, 0.0
+    first, second = ([codes for _, codes in own] for own in runs.values())
     if items.speech:
-        first, second = ([codes for _, codes in method] for method in runs.values())
-        difference = float(
-            np.mean([_uar(items, codes) for codes in first])
-            - np.mean([_uar(items, codes) for codes in second])
-        )
-        uar = difference_interval(
-            items.truth, first, second, "uar",
-            clusters=items.speakers, classes=len(items.labels), draws=DRAWS,
-        )  # fmt: skip
-    return Pair(a, b, result, uar, difference)
-
-
-def _uar(items: Items, predicted: Codes) -> float:
-    """Unweighted average recall over the classes that occur."""
-    present = np.unique(items.truth)
-    right = predicted == items.truth
-    return float(np.mean([right[items.truth == label].mean() for label in present]))
+        means = [
+            mean(one.metrics.uar for one in method.scored if not shared or one.seed in shared)
+            for method in (a, b)
+        ]
+        difference = means[0] - means[1]
+        uar = difference_interval(items.truth, first, second, "uar", _resampling(items))
+    return Pair(a, b, result, uar, difference, (len(first), len(second)))
 
 
 def pair_words(pairs: Sequence[Pair]) -> tuple[str, ...]:
     """A sentence a pair, the surest first; of very many the first few."""
     told = sorted(pairs, key=lambda pair: pair.result.adjusted_p)
-    words = [in_words(pair.result) + "." for pair in told[:_IN_WORDS]]
+    words = [in_words(pair.result, pair.single) + "." for pair in told[:_IN_WORDS]]
     if len(told) > _IN_WORDS:
         rest = sum(pair.result.stands for pair in told[_IN_WORDS:])
         words.append(f"{len(told) - _IN_WORDS} more pairs in the table, of which {rest} stand.")
@@ -153,6 +160,10 @@ def pair_sections(
             "The speakers of the test samples are not known here, so intervals resample samples "
             "and are too narrow where speakers give many each."
         )
+    text += (
+        " Tests and their correction are of accuracy; for a difference in UAR there is an interval, "
+        "without a p-value and not corrected for the number of pairs."
+    )
     return [*blocks, Text(text, "note")]
 
 

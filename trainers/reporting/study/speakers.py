@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from configs.errors import InputError
 from data_shards.index import open_index
-from trainers.reporting.record import Run
+from trainers.reporting.runs.record import Run
 
 
 def speakers_of(run: Run, keys: Sequence[str]) -> NDArray[np.int64] | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from trainers.reporting.blocks import Block, Table, Text, duration, number, thousands
-from trainers.reporting.costs import peak_memory, rate_text
-from trainers.reporting.methods import Method, spread
-from trainers.reporting.significance import interval_text, score_interval
+from trainers.reporting.page.blocks import Block, Table, Text, duration, number, spread, thousands
+from trainers.reporting.runs.costs import peak_memory, rate_text
+from trainers.reporting.study.methods import Method
+from trainers.reporting.study.significance import interval_text, score_interval
 
 
 def method_tables(methods: Sequence[Method]) -> list[Block]:

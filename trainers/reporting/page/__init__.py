@@ -1,0 +1,1 @@
+"""The content of a page, its charts, and its two forms."""

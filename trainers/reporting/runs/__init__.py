@@ -1,0 +1,1 @@
+"""Finished run directories: read, and told one by one or side by side."""
