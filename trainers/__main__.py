@@ -74,7 +74,7 @@ def main() -> int:
         "--print_config", action="store_true", help="print the whole recipe and stop"
     )
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # DeepSpeed's launcher adds it
-    options, overrides = parser.parse_known_args()
+    options, overrides = parser.parse_known_args(_told_apart(sys.argv[1:]))
     report("started")
     try:
         recipes = [load_recipe(name, overrides) for name in options.config]
@@ -85,6 +85,16 @@ def main() -> int:
         print("---\n".join(map(to_yaml, recipes)), end="")
         return TRAINED
     _train(recipes, beginning)
+
+
+def _told_apart(words: list[str]) -> list[str]:
+    """``--key=value`` with white space in its value, as two words: argparse takes a word that it does
+    not know, and that holds a space, for one more recipe."""
+    told: list[str] = []
+    for word in words:
+        split = word.startswith("--") and "=" in word and " " in word
+        told += word.split("=", 1) if split else [word]
+    return told
 
 
 def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:

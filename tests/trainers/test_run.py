@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from configs.beginning import Beginning
 from configs.load import load_recipe
@@ -200,3 +201,13 @@ def test_bad_input_keeps_the_older_run(ranks: Ranks, text_shards: Path, tmp_path
         with pytest.raises(RuntimeError, match="InputError"):
             ranks(1).run(train_recipe, "demo/bert_full", fresh)
         assert list((tmp_path / "fresh").iterdir()) == []
+
+
+def test_values_with_spaces_are_no_recipes() -> None:
+    """As `sokhan sweep` passes them on: a whole section, a path."""
+    words = ['--model.regime={"kind": "freeze_first", "layers": 1}', "--data.shards=my data/shards"]
+    command = [sys.executable, "-m", "trainers", "--config", "demo/bert_full", *words]
+    done = subprocess.run([*command, "--print_config"], capture_output=True, text=True, check=True)
+    recipe = yaml.safe_load(done.stdout)
+    assert recipe["model"]["regime"]["kind"] == "freeze_first"
+    assert recipe["data"]["shards"] == "my data/shards"
