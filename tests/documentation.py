@@ -24,7 +24,7 @@ from configs import analysis, models, schema, slurm
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-] + sorted((ROOT / "docs").glob("*.md"))  # fmt: skip
+] + sorted((ROOT / "docs").glob("**/*.md"))  # fmt: skip
 _START = "<!-- fields: written by `python -m tests.documentation` -->\n"
 _END = "<!-- end of fields -->\n"
 

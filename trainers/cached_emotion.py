@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from configs.errors import InputError
 from configs.schema import EmotionRecipe
 from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request, RowCollate
@@ -79,11 +78,6 @@ class CachedEmotionTask:
         self, recipe: EmotionRecipe, index: ShardIndex, split: Split, world: World
     ) -> None:
         """A collective call: features are computed here unless they lie beside the shards."""
-        if recipe.model.padding != "exact":
-            raise InputError(
-                f"key 'model.padding' is {recipe.model.padding}; with model.cache a clip's features are "
-                "its own, so it must be exact"
-            )
         self.audio = EmotionTask(recipe, index, split)
         self.labels = self.audio.labels
         model = self.audio.build_model()

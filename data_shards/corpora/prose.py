@@ -12,7 +12,7 @@ import unicodedata
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Sources:
     files: tuple[Path, ...]
     names: tuple[str, ...]
     """Of each file, for keys."""
-    pairs: Path | None
+    pairs: ShardReader | None
     steps: TextSteps
 
 
@@ -115,7 +115,9 @@ def list_corpus(
             "corpus": manifest.corpus, "digest": manifest.digest, "split": split.name,
         }  # fmt: skip
         synthetic = manifest.synthetic
-    sources = Sources(tuple(Path(path) for path in files), names, pairs, steps)
+    sources = Sources(
+        tuple(Path(path) for path in files), names, ShardReader(pairs) if pairs else None, steps
+    )
     return Corpus(
         name=name or "text", kind="prose", synthetic=synthetic, items=items,
         load=partial(load_item, sources=sources), key=partial(key_of, sources=sources),
@@ -128,7 +130,7 @@ def key_of(item: Paragraph | Pair, sources: Sources) -> str:
     if isinstance(item, Paragraph):
         return f"{sources.names[item.file]}-{item.line:06d}"
     assert sources.pairs is not None
-    return f"pair-{_reader(sources.pairs).index.key(item.row)}"
+    return f"pair-{sources.pairs.index.key(item.row)}"
 
 
 def load_item(item: Paragraph | Pair, sources: Sources) -> Sample:
@@ -147,14 +149,9 @@ def load_item(item: Paragraph | Pair, sources: Sources) -> Sample:
             )
         return Sample(key, LABEL, text=pair)
     assert sources.pairs is not None
-    return Sample(key, LABEL, text=decode_text(_reader(sources.pairs).payload(item.row)))
+    return Sample(key, LABEL, text=decode_text(sources.pairs.payload(item.row)))
 
 
 def _shows(text: str) -> bool:
     """Whether a text has letters, digits, punctuation or symbols; only of these tokens are made."""
     return any(unicodedata.category(character)[0] in "LNPS" for character in text)
-
-
-@cache
-def _reader(shards: Path) -> ShardReader:
-    return ShardReader(shards)

@@ -81,6 +81,12 @@ def test_how_heads_are_scored_needs_importance(key: str, value: str) -> None:
         ("demo/mlm", ["--evaluation.metric", "uar"], "evaluation.metric' is uar"),
         ("demo/mlm", ["--model.mask_share", "0"], "model.mask_share' is 0.0; it must be above 0"),
         ("demo/hubert", ["--model.cache", "true"], "model.cache' keeps pooled features"),
+        (
+            "demo/hubert",
+            ["--model.cache", "true", "--model.trains", "head", "--data.balance", "none",
+             "--model.padding", "stock"],
+            "model.cache' needs model.padding exact",
+        ),
         ("demo/hubert", ["--model.max_seconds", "0"], "model.max_seconds' is 0.0; it must be finite"),
     ],
 )  # fmt: skip

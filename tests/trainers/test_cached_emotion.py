@@ -156,8 +156,3 @@ def test_a_whole_run(ranks: Ranks, shards: Path, tmp_path: Path) -> None:
     other = ["--output.name", "again", "--analysis.noise", "false", "--analysis.probes", "off"]
     again = Path(ranks(2).run(train_recipe, "demo/hubert", recipe + other)[0])
     assert (again / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
-
-
-def test_padding_that_is_averaged_in_cannot_be_cached(ranks: Ranks, shards: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"InputError: .*'model.padding' is stock"):
-        ranks(1).run(plan_of, cached(shards, "--model.padding", "stock"))
