@@ -119,7 +119,7 @@ class MlmConfig:
     """Standard deviation of a fresh model's weights, if not the size's."""
     positions: Literal["random", "sinusoidal"] = "sinusoidal"
     """What a fresh model's position embeddings start as. Sinusoids make near and far known from the
-    start; small models with random ones may never get beyond the frequency of words."""
+    start; in short trials small models with random ones did not get beyond the frequency of words."""
     vocabulary: int = 8000
     """Entries of a freshly trained tokenizer."""
     text: Literal["processed", "original"] = "processed"
