@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the file and rename. Raises OSError, and leaves nothing beside it."""
-    partial = path.with_name(path.name + ".partial")
+    """Write beside the file and rename. Raises OSError, and leaves nothing beside it. Several processes
+    may write the same file: one of them has the last word."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)

@@ -69,11 +69,7 @@ class Part:
 
 def value_text(value: Any) -> str:
     """A value as it is typed on the command line."""
-    return (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
-    )
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
 def read_parts(where: str, document: dict[str, Any]) -> tuple[Part, ...]:

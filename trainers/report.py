@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import InputError
+from configs.files import write_text
 from trainers.reporting.page import html, markdown
 from trainers.reporting.page.blocks import Block, Heading, Text
 from trainers.reporting.runs.beside import beside_reference
@@ -83,7 +84,5 @@ def write_pages(
         (report.html, html.page(blocks)),
         (report.markdown, markdown.document(blocks)),
     ):
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_text(path, text)
     return report

@@ -150,11 +150,10 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
     loop.engine.load_weights(saved.weights)
     chosen = {"epoch": best.epoch, "step": best.step, "metric": best.metric, "value": best.value}
     results = _evaluate(loop, folder, chosen)
-    weights = saved.as_state()
     if data.world.main:
         facts = card_facts(data.recipe, data.index, data.split, results)
-        data.task.export(weights, folder / "model", facts)
-    analyse(data, weights, folder, loop.watch)
+        data.task.export(saved.as_state(), folder / "model", facts)
+    analyse(data, saved.weights, folder, loop.watch)
     if data.world.main:
         test = results["test"].scores()
         loop.tracker.finish({f"test/{name}": score for name, score in test.items()})

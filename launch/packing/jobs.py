@@ -17,6 +17,7 @@ from pathlib import Path
 from configs.check_slurm import duration
 from configs.cluster import Site, load_cluster
 from configs.errors import InputError
+from configs.files import write_json
 from configs.slurm import SlurmConfig
 from launch.packing.wait import SentPack, log_of, wait_for
 from launch.slurm.attempt import now
@@ -25,7 +26,7 @@ from launch.slurm.code import keep_code
 from launch.slurm.command_job import CommandJob
 from launch.slurm.sbatch import send_jobs
 from launch.slurm.scheduler import SchedulerError, cancel
-from launch.slurm.submission import new_folder, write_json
+from launch.slurm.submission import new_folder
 from launch.slurm.submit import Where, choose
 
 # Before what is typed, after the site, whose settings are for training. A part cannot be saved

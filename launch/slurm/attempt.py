@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from configs.access import writing_run
+from configs.files import write_json
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, TRAINED
 from launch.slurm.batch import ATTEMPT, SUBMISSION
@@ -33,7 +34,6 @@ from launch.slurm.submission import (
     Submission,
     earlier_starts,
     newest_checkpoint,
-    write_json,
 )
 from launch.slurm.verdict import FRUITLESS, Verdict, fruitless, judge
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from launch.slurm.submission import write_json
+from configs.files import write_json
 
 PACKAGES = ("configs", "data_shards", "trainers", "launch")
 _ROOT = Path(__file__).resolve().parents[2]

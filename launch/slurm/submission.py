@@ -8,7 +8,6 @@ the truth; the scheduler is only asked about what is waiting or running.
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import time
@@ -20,6 +19,7 @@ from typing import Any, Literal
 
 from configs.access import writing_run
 from configs.errors import InputError
+from configs.files import write_json
 from configs.rank_status import RankStatus, read_statuses
 
 Cluster = Literal["slurm", "local", "debug"]
@@ -214,13 +214,6 @@ def newest_checkpoint(run: Path) -> str | None:
     names = [path.name for path in (run / "checkpoints").glob("step-*")]
     tags = [name for name in names if re.fullmatch(r"step-\d{1,12}(-evaluated)?", name, re.ASCII)]
     return max(tags, key=lambda tag: (int(tag.split("-")[1]), tag), default=None)
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write and rename: a reader finds the old file or the new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

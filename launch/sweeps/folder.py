@@ -19,10 +19,10 @@ import yaml
 from configs.access import make_run_folder, writing_run
 from configs.cluster import load_cluster
 from configs.errors import InputError
+from configs.files import write_json, write_text
 from configs.grid import Grid, find_grid, load_grid
 from configs.load import read_yaml, signature
 from configs.study import GridMember, members, sweep_folder
-from launch.slurm.submission import write_json
 
 SWEEP = "sweep.yaml"
 OUTCOMES = "outcomes.json"
@@ -101,9 +101,7 @@ def write_sweep(
     group = trainings[0].recipe.output.group
     make_run_folder(folder, group)
     with writing_run(folder, group):
-        partial = folder / f"{SWEEP}.partial"
-        partial.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), "utf-8")
-        partial.replace(folder / SWEEP)
+        write_text(folder / SWEEP, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     return len(runs - before), len(before - runs)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from configs.access import writing_run
 from configs.errors import InputError
+from configs.files import write_json
 from configs.rank_status import FAILED, TRAINED
 from configs.slurm import SlurmConfig
 from launch.packing.wait import is_done, log_of
@@ -20,7 +21,6 @@ from launch.slurm.batch import job_parameters, rank_python, script
 from launch.slurm.command_job import CommandJob
 from launch.slurm.sbatch import send_jobs, try_script
 from launch.slurm.scheduler import SchedulerDown, job_states
-from launch.slurm.submission import write_json
 from launch.slurm.waiting import looks
 
 PAGE = "page.json"

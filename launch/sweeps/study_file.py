@@ -10,11 +10,11 @@ from typing import Any
 
 from configs.access import writing_run
 from configs.errors import InputError
+from configs.files import write_json
 from configs.grid import Grid
 from configs.load import flatten, signature, to_dict
 from configs.parts import Part
 from configs.study import GridMember
-from launch.slurm.submission import write_json
 from launch.sweeps.folder import short_name
 
 STUDY = "study.json"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import yaml
 
+from configs.files import write_json
 from launch.slurm.submission import (
     Attempt,
     Member,
     Submission,
     new_folder,
-    write_json,
     write_members,
     write_submission,
 )

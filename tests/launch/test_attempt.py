@@ -8,11 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from configs.files import write_json
 from configs.load import SUMMARY
 from configs.rank_status import FAILED, STATUS, STOPPED, TRAINED, WRONG_INPUT, State, report
 from launch.slurm.attempt import begin, close, end, main
 from launch.slurm.batch import ATTEMPT, SUBMISSION
-from launch.slurm.submission import Attempt, Member, Submission, write_json
+from launch.slurm.submission import Attempt, Member, Submission
 from launch.slurm.verdict import FRUITLESS, Verdict, fruitless, judge
 from tests.launch.submissions import ended, saved, started, submitted
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from configs.files import write_json
 from launch.cli import main
 from launch.slurm.scheduler import JobState
-from launch.slurm.submission import Submission, note_cancelled, write_json
+from launch.slurm.submission import Submission, note_cancelled
 from launch.status.state import State, standing_of
 from launch.status.targets import Target, find_targets
 from launch.sweeps.folder import note_outcome

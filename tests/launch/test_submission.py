@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
+from configs.files import write_json
 from launch.slurm.code import PACKAGES, keep_code
 from launch.slurm.submission import (
     FOLDER,
@@ -20,7 +21,6 @@ from launch.slurm.submission import (
     new_folder,
     newest_checkpoint,
     newest_submission,
-    write_json,
     write_members,
     write_submission,
 )

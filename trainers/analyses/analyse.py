@@ -21,32 +21,30 @@ Analysis = Callable[[RunData, Any, Watch], dict[str, Any]]
 def analyse(data: RunData, weights: Mapping[str, Tensor], folder: Path, watch: Watch) -> None:
     """Write eval/NAME.json for each analysis of the recipe. A collective call: ranks share the work.
 
-    ``weights`` are the best ones by parameter name, whole, on the CPU. ``watch`` is called on all
-    ranks every now and then, and may end it by raising.
+    ``weights`` are the best ones by parameter name, read from the checkpoint as they are asked for: a
+    run without analyses reads none. ``watch`` is called on all ranks every now and then, and may end
+    it by raising.
     """
     learnt = layer_weights(weights)
     if learnt is not None:
         _write(data, folder, "layer_weights", {"weights": learnt})
-    probed, analyses = _wanted(data.recipe)
-    if probed == "off" and not analyses:
-        return
-    fresh = data.task.build_model()
-    if probed == "start":
-        from trainers.analyses.probes import layer_probes
+    if at_start := _probes(data.recipe, "start"):
+        _run(data, folder, at_start, data.task.build_model(), watch)
+    if of_trained := _of_trained(data.recipe):
+        _run(data, folder, of_trained, _loaded(data.task.build_model(), weights), watch)
 
-        _write(data, folder, "probes", layer_probes(data, _ready(fresh, data), watch))
-    trained = _ready(_loaded(fresh, weights), data)
-    if probed == "end":
-        from trainers.analyses.probes import layer_probes
 
-        _write(data, folder, "probes", layer_probes(data, trained, watch))
+def _run(
+    data: RunData, folder: Path, analyses: Mapping[str, Analysis], model: nn.Module, watch: Watch
+) -> None:
+    model.to(data.world.device).eval()
     for name, analysis in analyses.items():
-        _write(data, folder, name, analysis(data, trained, watch))
+        _write(data, folder, name, analysis(data, model, watch))
 
 
-def _wanted(recipe: Any) -> tuple[Probed, dict[str, Analysis]]:
-    """Whether and when layers are probed, and the analyses of the trained model by name."""
-    analyses: dict[str, Analysis] = {}
+def _of_trained(recipe: Any) -> dict[str, Analysis]:
+    """The analyses of the trained model, by name."""
+    analyses = _probes(recipe, "end")
     if isinstance(recipe, NliRecipe) and recipe.analysis.pruning.shares:
         from trainers.analyses.pruning import pruning_curve
 
@@ -55,13 +53,15 @@ def _wanted(recipe: Any) -> tuple[Probed, dict[str, Analysis]]:
         from trainers.analyses.noise import noised_scores
 
         analyses["noise"] = noised_scores
-    if isinstance(recipe, NliRecipe | EmotionRecipe):
-        return recipe.analysis.probes, analyses
-    return "off", analyses
+    return analyses
 
 
-def _ready(model: nn.Module, data: RunData) -> nn.Module:
-    return model.to(data.world.device).eval()
+def _probes(recipe: Any, when: Probed) -> dict[str, Analysis]:
+    if isinstance(recipe, NliRecipe | EmotionRecipe) and recipe.analysis.probes == when:
+        from trainers.analyses.probes import layer_probes
+
+        return {"probes": layer_probes}
+    return {}
 
 
 def _loaded(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
