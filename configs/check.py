@@ -54,6 +54,11 @@ def check_kind(recipe: Recipe, kind: str) -> None:
             f"{recipe.data.shards}: holds {kind}, but recipe {recipe.recipe!r} (task {task}) reads "
             f"{' or '.join(kinds)}; name other shards with --data.shards, or take another recipe"
         )
+    if kind == "prose" and isinstance(recipe, MlmRecipe) and recipe.model.next_sentence:
+        raise InputError(
+            f"{recipe.data.shards}: holds prose, where no text has a second one; model.next_sentence "
+            "needs shards of pairs"
+        )
 
 
 def zero_stage(engine: EngineConfig) -> int:
@@ -141,16 +146,20 @@ def _check_batching(recipe: Recipe) -> None:
             f"key 'batching.budget' must be above 0 when batching.kind is {recipe.batching.kind}: the "
             "seconds (audio) or tokens (text) of one micro-batch"
         )
-    if (recipe.batching.kind == "packed") != isinstance(recipe, MlmRecipe):
+    if (recipe.batching.kind == "packed") != _takes_packed(recipe):
         raise InputError(
-            f"key 'batching.kind' is {recipe.batching.kind!r}; packed rows are what task mlm takes, and "
-            "only that"
+            f"key 'batching.kind' is {recipe.batching.kind!r}; packed rows are what task mlm takes without "
+            "model.next_sentence, and only that"
         )
     if recipe.batching.kind == "fixed" and recipe.batching.items < recipe.batching.micro_batches:
         raise InputError(
             f"key 'batching.micro_batches' is {recipe.batching.micro_batches}, more than the "
             f"{recipe.batching.items} items (batching.items) of a global step"
         )
+
+
+def _takes_packed(recipe: Recipe) -> bool:
+    return isinstance(recipe, MlmRecipe) and not recipe.model.next_sentence
 
 
 def _check_layerdrop(recipe: EmotionRecipe) -> None:

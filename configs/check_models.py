@@ -76,7 +76,7 @@ def check_mlm(recipe: MlmRecipe) -> None:
             )
     share_above_zero({"model.deviation": model.deviation})
     at_least(8, {"model.max_tokens": model.max_tokens})
-    if recipe.batching.budget < model.max_tokens:
+    if recipe.batching.kind == "packed" and recipe.batching.budget < model.max_tokens:
         raise InputError(
             f"key 'batching.budget' is {recipe.batching.budget:g} tokens, less than one row of "
             f"model.max_tokens ({model.max_tokens})"

@@ -132,3 +132,7 @@ class MlmConfig:
     """Share of tokens to predict: of these 80 % are masked, 10 % replaced, 10 % left as they are (BERT)."""
     whole_words: bool = False
     """Choose words with all their pieces instead of tokens; all of them are masked then."""
+    next_sentence: bool = False
+    """Learn also whether the second text of a pair belongs to the first (BERT's second objective): a row
+    is a pair then, and half of the second texts are exchanged. Needs shards of pairs and
+    batching.kind buckets or fixed."""

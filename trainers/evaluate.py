@@ -29,6 +29,8 @@ class Predictions:
     correct: NDArray[np.bool_]
     logits: NDArray[np.float32]
     """(items, classes)"""
+    pairs: NDArray[np.float32]
+    """(items, 2) as in ``StepOutput``, or (items, 0)."""
 
     def metrics(self, labels: tuple[str, ...]) -> SplitMetrics:
         """Metrics of a classifier, over all entries."""
@@ -39,7 +41,8 @@ class Predictions:
         if labels:
             return self.metrics(labels)
         accuracy = float(self.correct.mean())
-        return TokenMetrics(len(self.losses), float(self.losses.mean()), accuracy)
+        pairs = map(float, self.pairs.mean(0, dtype=np.float64))
+        return TokenMetrics(len(self.losses), float(self.losses.mean()), accuracy, *pairs)
 
 
 def predict(
@@ -49,7 +52,7 @@ def predict(
     on all ranks before each step, and may end it by raising. A plain module works like an engine."""
     plan = data.evaluation_plan(part)
     engine.train(False)
-    rows, truth, losses, correct, logits, order = [], [], [], [], [], []
+    rows, truth, losses, correct, logits, pairs, order = [], [], [], [], [], [], []
     with torch.no_grad():
         for step in data.batches(plan, epoch=0):
             if watch is not None:
@@ -59,18 +62,22 @@ def predict(
                 if not batch.request.counted:  # its forward pass was for the others' sake
                     continue
                 number = batch.request.step * plan.micro_batches + batch.request.micro_batch
-                kept = output.logits
                 order.append(number)
                 rows.append(batch.request.rows)
                 truth.append(batch.labels.numpy())
                 losses.append(output.losses.double().cpu().numpy())
                 correct.append(output.correct.cpu().numpy())
-                logits.append(np.zeros((len(truth[-1]), 0)) if kept is None else kept.cpu().numpy())
+                logits.append(_kept(output.logits, len(truth[-1])))
+                pairs.append(_kept(output.pairs, len(truth[-1])))
     engine.train(True)
-    gathered = data.world.gather((order, rows, truth, losses, correct, logits))
+    gathered = data.world.gather((order, rows, truth, losses, correct, logits, pairs))
     place = np.argsort([number for theirs in gathered for number in theirs[0]], kind="stable")
-    columns = [[piece for theirs in gathered for piece in theirs[n]] for n in range(1, 6)]
+    columns = [[piece for theirs in gathered for piece in theirs[n]] for n in range(1, 7)]
     return Predictions(*(np.concatenate([column[n] for n in place]) for column in columns))
+
+
+def _kept(values: torch.Tensor | None, items: int) -> NDArray[np.float32]:
+    return np.zeros((items, 0), np.float32) if values is None else values.cpu().numpy()
 
 
 def write_predictions(path: Path, predictions: Predictions, data: RunData) -> None:

@@ -11,18 +11,18 @@ from transformers import PreTrainedTokenizerBase
 from configs.files import write_json
 from trainers.card import CardFacts, card_lines
 from trainers.export import WEIGHTS, new_folder, write_weights
-from trainers.models.bert_mlm import MlmModel
+from trainers.models.bert_mlm import MlmModel, PairMlmModel
 
 
 def export_mlm(
-    model: MlmModel, state: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerBase, folder: Path,
-    card: CardFacts,
+    model: MlmModel | PairMlmModel, state: Mapping[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase, folder: Path, card: CardFacts,
 ) -> None:  # fmt: skip
     """``state`` gives the weights by the model's parameter names, on the CPU. The output matrix is
     that of the word embeddings and stands in the file once."""
     weights = {name: state[name] for name, _ in model.named_parameters()}
     values = model.config.to_diff_dict()
-    values["architectures"] = ["BertForMaskedLM"]
+    values["architectures"] = [type(model).__mro__[1].__name__]  # the stock class
     values["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     values.pop("_name_or_path", None)
     with new_folder(folder) as temporary:
@@ -33,7 +33,7 @@ def export_mlm(
         (temporary / "README.md").write_text(text, encoding="utf-8")
 
 
-def _about(model: MlmModel) -> str:
+def _about(model: MlmModel | PairMlmModel) -> str:
     settings = model.settings
     start = settings.pretrained or f"fresh weights, size {settings.size}"
     words = "whole words" if settings.whole_words else "tokens"

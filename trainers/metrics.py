@@ -89,17 +89,24 @@ class TokenMetrics:
 
     items: int
     loss: float
-    """Mean over masked tokens, in nats."""
+    """Mean over masked tokens, in nats; with ``pair_loss`` where pairs are told too."""
     accuracy: float
+    pair_loss: float | None = None
+    """Of telling whether two texts belong together: a mean over masked tokens of their pairs' losses."""
+    pair_accuracy: float | None = None
+    """Share told rightly, pairs weighing by their masked tokens as in the loss."""
 
     @property
     def perplexity(self) -> float:
-        """exp(loss)."""
-        return math.exp(min(self.loss, 700.0))
+        """exp of the masked tokens' loss alone."""
+        return math.exp(min(self.loss - (self.pair_loss or 0.0), 700.0))
 
     def scores(self) -> dict[str, float]:
         """What is logged after each epoch."""
-        return {"loss": self.loss, "accuracy": self.accuracy, "perplexity": self.perplexity}
+        scores = {"loss": self.loss, "accuracy": self.accuracy, "perplexity": self.perplexity}
+        if self.pair_loss is not None and self.pair_accuracy is not None:
+            scores |= {"pair_loss": self.pair_loss, "pair_accuracy": self.pair_accuracy}
+        return scores
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -108,7 +115,9 @@ class TokenMetrics:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> TokenMetrics:
         """The inverse of ``as_dict``. Raises KeyError, TypeError or ValueError on a damaged one."""
-        return TokenMetrics(int(values["items"]), float(values["loss"]), float(values["accuracy"]))
+        pairs = [float(values[n]) if n in values else None for n in ("pair_loss", "pair_accuracy")]
+        loss, accuracy = float(values["loss"]), float(values["accuracy"])
+        return TokenMetrics(int(values["items"]), loss, accuracy, *pairs)
 
 
 Metrics = SplitMetrics | TokenMetrics

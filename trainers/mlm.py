@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +19,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.errors import InputError
 from configs.schema import MlmRecipe
 from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request
 from data_shards.splits import Split
 from trainers.card import CardFacts
 from trainers.models.bert_mlm import MlmModel, build_mlm_model
-from trainers.models.freezing import ParameterReport
+from trainers.models.freezing import ParameterReport, report_of_all
 from trainers.task import Batch, StepOutput
+from trainers.token_masks import TokenMasks, check_mask_token, seed_of
 from trainers.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
 from trainers.world import World
-
-_SEED_TAG = 30
 
 
 @dataclass(frozen=True)
 class MlmCollate:
     """Texts -> (rows, tokens) ids, attention mask and token types, and (items,) places to predict."""
 
-    tokenizer: Any
+    masks: TokenMasks
     max_tokens: int
-    mask_share: float
-    whole_words: bool
     text: Text
     seed: int
 
+    @property
+    def tokenizer(self) -> Any:
+        """The masks' own."""
+        return self.masks.tokenizer
+
     def __call__(self, request: Request, items: Sequence[Item]) -> Batch:
         rows = self.rows([texts_of(item.text, self.text) for item in items])
-        seed = [_SEED_TAG, self.seed, request.epoch, request.step, request.micro_batch]
-        ids, targets = self._mask(rows, seed)
-        places = torch.nonzero(targets.flatten() >= 0).flatten()
+        ids, places, labels = self.masks(rows.ids, rows.words, seed_of(self.seed, request))
         attention = (rows.ids != self.tokenizer.pad_token_id).long()
-        labels = targets.flatten()[places]
         inputs = (ids, attention, rows.types, places)
         return Batch(request, inputs, labels, float(attention.sum()), float(ids.numel()))
 
@@ -96,37 +93,6 @@ class MlmCollate:
             known += 1 + max(within, default=0)
         return ids, types, words
 
-    def _mask(self, rows: Rows, seed: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Ids with masks, and targets of the same shape: -100 where nothing is to be predicted."""
-        masking = self._masking
-        state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)
-        masking.generator = torch.Generator().manual_seed(int(state[0]) >> 1)
-        special = rows.words < 0
-        offsets = None
-        if self.whole_words:
-            # transformers takes tokens whose offsets touch for one word.
-            start = rows.words + torch.arange(rows.words.numel()).view_as(rows.words)
-            offsets = torch.stack([start, start + 1], dim=-1)
-            offsets[special] = 0
-        ids, targets = masking.torch_mask_tokens(rows.ids.clone(), special, offsets)
-        if not bool((targets >= 0).any()):
-            # A loss over nothing has no mean: the first token that may be is predicted, or, where texts
-            # tokenise to nothing, the first [SEP].
-            allowed = torch.nonzero(~special).tolist()
-            row, column = allowed[0] if allowed else (0, 1)
-            targets[row, column] = rows.ids[row, column]
-        return ids, targets
-
-    @cached_property
-    def _masking(self) -> Any:
-        from transformers import DataCollatorForLanguageModeling
-
-        replace, swap = (1.0, 0.0) if self.whole_words else (0.8, 0.1)
-        return DataCollatorForLanguageModeling(
-            self.tokenizer, whole_word_mask=self.whole_words, mlm_probability=self.mask_share,
-            mask_replace_prob=replace, random_replace_prob=swap,
-        )  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -152,16 +118,11 @@ class MlmTask:
         tokenizer = world.main_first(
             lambda: open_tokenizer(model, index, split.rows("train"), folder)
         )
-        if tokenizer.mask_token_id is None:
-            raise InputError(
-                f"model.pretrained: the tokenizer of {model.pretrained} has no mask token"
-            )
+        check_mask_token(tokenizer, model)
         # Each row holds one token less of the texts than it is long: [CLS].
         self.per_unit = (model.max_tokens - 1) / model.max_tokens
-        self.collate = MlmCollate(
-            tokenizer, model.max_tokens, model.mask_share, model.whole_words, model.text,
-            recipe.seed,
-        )  # fmt: skip
+        masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
+        self.collate = MlmCollate(masks, model.max_tokens, model.text, recipe.seed)
         self._lengths = world.main_first(
             lambda: count_tokens(index, model.text, tokenizer, folder, "mlm", self.collate.count)
         )
@@ -183,10 +144,7 @@ class MlmTask:
     def parameters(self, model: nn.Module) -> ParameterReport:
         """Everything trains."""
         assert isinstance(model, MlmModel)
-        assert all(parameter.requires_grad for parameter in model.parameters())
-        count = sum(parameter.numel() for parameter in model.parameters())
-        names = tuple(name for name, _ in model.named_parameters())
-        return ParameterReport("mlm", names, (), count, 0, model.config.num_hidden_layers)
+        return report_of_all(model, "mlm", model.config.num_hidden_layers)
 
     def step(self, model: Any, batch: Batch, device: torch.device) -> StepOutput:
         """Cross entropy a masked token."""

@@ -13,7 +13,8 @@ from trainers.metrics import Metrics
 from trainers.tracking import Tracker
 
 _TITLES = {
-    "loss": "loss", "accuracy": "accuracy", "perplexity": "perplexity", "uar": "UAR",
+    "loss": "loss", "accuracy": "accuracy", "perplexity": "perplexity",
+    "pair_accuracy": "pairs told rightly", "uar": "UAR",
     "macro_f1": "macro F1",
 }  # fmt: skip
 

@@ -34,6 +34,7 @@ from trainers.mlm import MlmTask
 from trainers.models.freezing import ParameterReport
 from trainers.nli import NliTask
 from trainers.opening import Start, fetch_made, open_run, scratch_folder
+from trainers.pair_mlm import PairMlmTask
 from trainers.progress import scores_text
 from trainers.resume import open_verified
 from trainers.saving import Saver
@@ -125,6 +126,8 @@ def open_task(
         return EmotionTask(recipe, index, split)
     if isinstance(recipe, NliRecipe):
         return NliTask(recipe, index, split, scratch, world)
+    if recipe.model.next_sentence:
+        return PairMlmTask(recipe, index, split, scratch, world)
     return MlmTask(recipe, index, split, scratch, world)
 
 

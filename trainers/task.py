@@ -52,6 +52,9 @@ class StepOutput:
     """(items,) whether the likeliest class is the label's."""
     logits: Tensor | None = None
     """(items, classes) fp32, detached; None where classes are too many to keep them."""
+    pairs: Tensor | None = None
+    """(items, 2) fp32, detached: of the pair that a predicted token stands in, the loss of telling
+    whether its texts belong together, and 1 where that was told rightly. None where it is not asked."""
 
     @staticmethod
     def of_classes(losses: Tensor, logits: Tensor, labels: Tensor) -> StepOutput:

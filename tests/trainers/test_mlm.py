@@ -21,6 +21,7 @@ from tests.trainers.jobs import losses_of, train_recipe
 from trainers.mlm import MlmCollate
 from trainers.models.bert_mlm import build_mlm_model
 from trainers.models.tokenizer import train_wordpiece
+from trainers.token_masks import TokenMasks
 
 Ranks = Callable[[int], RankPool]
 SENTENCES = [
@@ -32,7 +33,7 @@ SENTENCES = [
 @pytest.fixture(scope="module")
 def collate(tmp_path_factory: pytest.TempPathFactory) -> MlmCollate:
     tokenizer = train_wordpiece(SENTENCES * 3, 90, tmp_path_factory.mktemp("t") / "tokenizer")
-    return MlmCollate(tokenizer, 16, 0.15, False, "original", seed=5)
+    return MlmCollate(TokenMasks(tokenizer, 0.15, False), 16, "original", seed=5)
 
 
 def items(*texts: tuple[str, str]) -> list[Item]:
@@ -82,7 +83,7 @@ def test_masks_follow_the_plan_alone(collate: MlmCollate) -> None:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_share_and_kind_of_masks(collate: MlmCollate, whole: bool) -> None:
-    masking = MlmCollate(collate.tokenizer, 64, 0.2, whole, "original", seed=5)
+    masking = MlmCollate(TokenMasks(collate.tokenizer, 0.2, whole), 64, "original", seed=5)
     texts = [(text, "") for text in SENTENCES * 300]
     rows, tokenizer = masking.rows(texts), collate.tokenizer
     batch = masking(request(count=len(texts)), items(*texts))
@@ -111,7 +112,7 @@ def test_share_and_kind_of_masks(collate: MlmCollate, whole: bool) -> None:
 
 
 def test_something_is_always_predicted(collate: MlmCollate) -> None:
-    seldom = MlmCollate(collate.tokenizer, 16, 1e-6, False, "original", seed=5)
+    seldom = MlmCollate(TokenMasks(collate.tokenizer, 1e-6, False), 16, "original", seed=5)
     batch = seldom(request(count=1), items((SENTENCES[2], "")))
     assert batch.items == 1
     assert batch.labels.item() == batch.inputs[0].flatten()[batch.inputs[3]].item()

@@ -1,13 +1,14 @@
-"""BERT as a masked language model: transformers' own, with a forward over the places to predict."""
+"""BERT as a language model: transformers' own, with a forward over the places to predict."""
 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from transformers import BertConfig as BertArchitecture
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, BertForPreTraining
 
 from configs.errors import InputError
 from configs.models import MlmConfig
@@ -46,6 +47,33 @@ class MlmModel(BertForMaskedLM):
         self.gradient_checkpointing_enable({"use_reentrant": False})
 
 
+class PairMlmModel(BertForPreTraining):
+    """The stock model with a forward that returns logits of some tokens and of all pairs."""
+
+    settings: MlmConfig
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Three (rows, tokens) integer tensors and (items,) positions in a flattened one of them ->
+        (items, vocabulary) logits, and (rows, 2) logits of a second text that belongs to the first,
+        and of one that does not."""
+        dtype = self.bert.embeddings.word_embeddings.weight.dtype
+        mask = attention_mask_for(attention_mask.bool(), dtype, self.config._attn_implementation)
+        states, pooled = self.bert(
+            input_ids, attention_mask=mask, token_type_ids=token_type_ids
+        ).to_tuple()[:2]
+        chosen = states.flatten(0, 1).index_select(0, places)
+        return self.cls.predictions(chosen), self.cls.seq_relationship(pooled)
+
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the encoder's activations in the backward pass instead of keeping them."""
+        self.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+_Model = TypeVar("_Model", MlmModel, PairMlmModel)
+
+
 def build_mlm_model(
     config: MlmConfig, vocabulary_size: int, pad_token_id: int, seed: int
 ) -> MlmModel:
@@ -54,6 +82,19 @@ def build_mlm_model(
     A checkpoint without a language model's head gets a new one. Raises InputError where the
     pre-trained model is missing or does not fit.
     """
+    return _build(MlmModel, config, vocabulary_size, pad_token_id, seed)
+
+
+def build_pair_mlm_model(
+    config: MlmConfig, vocabulary_size: int, pad_token_id: int, seed: int
+) -> PairMlmModel:
+    """The same with BERT's pooler and its head over pairs."""
+    return _build(PairMlmModel, config, vocabulary_size, pad_token_id, seed)
+
+
+def _build(
+    kind: type[_Model], config: MlmConfig, vocabulary_size: int, pad_token_id: int, seed: int
+) -> _Model:
     folder = resolve_model(config.pretrained, config.revision) if config.pretrained else None
     if folder:
         architecture = read_config(folder, "bert")
@@ -78,15 +119,16 @@ def build_mlm_model(
     with seeded(seed):
         if folder is None:
             with quiet_transformers():
-                model = MlmModel(architecture)
+                model = kind(architecture)
             if config.positions == "sinusoidal":
                 _set_sinusoids(model.bert.embeddings.position_embeddings.weight, architecture)
         else:
             model, _ = load_weights(
-                MlmModel, folder, architecture, lambda name: name.startswith("cls.")
-            )
+                kind, folder, architecture,
+                lambda name: name.startswith(("cls.", "bert.pooler.")),
+            )  # fmt: skip
     model.settings = config
-    return model.train()  # type: ignore[no-any-return]
+    return model.train()
 
 
 def _set_sinusoids(table: Tensor, architecture: BertArchitecture) -> None:

@@ -167,6 +167,14 @@ def report_of(model: NliModel | EmotionModel) -> ParameterReport:
     )  # fmt: skip
 
 
+def report_of_all(model: nn.Module, kind: str, layers: int) -> ParameterReport:
+    """The account of a model all of which trains."""
+    parameters = dict(model.named_parameters())
+    assert all(parameter.requires_grad for parameter in parameters.values())
+    count = sum(parameter.numel() for parameter in parameters.values())
+    return ParameterReport(kind, tuple(parameters), (), count, 0, layers)
+
+
 def _below(depth: int, removed: Heads) -> Heads:
     """The removed heads of the first ``depth`` layers."""
     return {layer: gone for layer, gone in removed.items() if layer < depth}

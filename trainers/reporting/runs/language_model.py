@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainers.reporting.page.blocks import Block, Chart, Table, duration, number, thousands
+from trainers.reporting.page.charts import Panel, Series, panels
 from trainers.reporting.runs.plots import thinned
 from trainers.reporting.runs.record import Run
-from trainers.reporting.page.charts import Panel, Series, panels
 
 
 def token_results(runs: Sequence[Run]) -> Table:
-    """One row a run and part."""
-    rows = tuple(
-        (
+    """One row a run and part; pairs where any of the runs was asked to tell them."""
+    pairs = any(tokens.pair_accuracy is not None for run in runs for tokens in run.tokens.values())
+    header = ["run", "part", "predicted tokens", "loss (nats)", "accuracy", "perplexity"]
+    rows = [
+        [
             run.name, part, thousands(tokens.items), number(tokens.loss), number(tokens.accuracy),
-            number(tokens.perplexity, 2), duration(float(run.summary["seconds"])),
-        )
+            number(tokens.perplexity, 2), *([number(tokens.pair_accuracy)] if pairs else []),
+            duration(float(run.summary["seconds"])),
+        ]
         for run in runs
         for part, tokens in run.tokens.items()
-    )  # fmt: skip
-    header = ("run", "part", "predicted tokens", "loss (nats)", "accuracy", "perplexity", "time")
-    return Table(header, rows, "Masked tokens predicted with the best weights", left=2)
+    ]  # fmt: skip
+    header += ["pairs told rightly"] * pairs + ["time"]
+    title = "Masked tokens predicted with the best weights"
+    return Table(tuple(header), tuple(map(tuple, rows)), title, left=2)
 
 
 def loss_chart(runs: Sequence[Run], name: str) -> list[Block]:
