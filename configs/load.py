@@ -250,7 +250,8 @@ def _check_flags(arguments: Sequence[str], kind: Any) -> None:
             if key.startswith("slurm.") or key in ("site", "cluster"):
                 raise InputError(f"command line: --{key} is for `sokhan submit` and `sokhan sweep`")
             if near and near[0] in _COMMAND_OPTIONS:
-                raise InputError(f"command line: unknown key {key!r}; did you mean '--{near[0]}'?")
+                option = "dry-run" if near[0] == "dry_run" else near[0]
+                raise InputError(f"command line: unknown key {key!r}; did you mean '--{option}'?")
         _check_key("command line", key, known)
 
 

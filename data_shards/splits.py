@@ -107,9 +107,11 @@ def check_classes(index: ShardIndex, split: Split, parts: tuple[str, ...] = PART
         present = label_counts(index, split, part).tolist()
         for label, count in zip(index.manifest.labels, present, strict=True):
             if count == 0:
+                all_of_it = int(np.count_nonzero(index.label == index.manifest.labels.index(label)))
                 raise InputError(
-                    f"split {split.name!r}: its {part} part has no sample of class {label!r}; choose "
-                    "another protocol, seed or number of folds, or make it with --allow-empty-class"
+                    f"split {split.name!r}: its {part} part has no sample of class {label!r} (the corpus "
+                    f"has {all_of_it}: is the label right?); choose another protocol, seed or number of "
+                    "folds, or make it with --allow-empty-class"
                 )
 
 

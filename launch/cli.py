@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from configs.errors import InputError
 from launch.commands import baselines, corpus, export, jobs, pack, run, sweep
@@ -17,7 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Fine-tune speech and Persian text encoders: pack, train, report.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Command
+    )
     pack.add_commands(commands)
     corpus.add_commands(commands)
     run.add_commands(commands)
@@ -26,6 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_commands(commands)
     baselines.add_commands(commands)
     return parser
+
+
+class _Command(argparse.ArgumentParser):
+    """One command: an option is given by its whole name, as everywhere else."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,7 +43,7 @@ def run(folder: Path, ranks: int) -> int:
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. The corpora were generated, so the figures only "
         "show that everything works.\n"
-        "Next, with your own data:\n"
+        "Next, with your own data (`. .venv/bin/activate` if there is no `sokhan` yet):\n"
         "  sokhan pack farstail FarsTail/data --out shards/farstail\n"
         "  sokhan train farstail/parsbert_full --ranks 2\n"
         "  sokhan pack shemo male.zip female.zip --out shards/shemo\n"

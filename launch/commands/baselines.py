@@ -50,6 +50,7 @@ def table_of(found: Baselines) -> str:
         f"{found.corpus}, split {found.split}, {test.items} test items",
         text_table(header, rows),
     ]
+    lines += [f"left out: {line}" for line in found.left_out]
     subsets = found.results[0].subsets
     if subsets:
         lines += ["", "accuracy by subset of test", _subset_table(found)]

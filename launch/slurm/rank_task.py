@@ -41,7 +41,7 @@ class RankTask:
             {
                 STATUS: str(attempt.folder),
                 JOB: submission.start_id(member),
-                COMMAND: submission.settings["command"],
+                COMMAND: member.command or submission.settings["command"],
             }
         )
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

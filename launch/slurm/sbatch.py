@@ -42,7 +42,9 @@ def send_jobs(
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
         words = lines[-1].strip().rpartition("error:")[2].strip()
-        raise InputError(f"sbatch refused the job: {words}") from None
+        raise InputError(
+            f"sbatch refused the job: {words} (--cluster local: on this machine)"
+        ) from None
 
 
 def try_script(text: str) -> tuple[bool, str]:

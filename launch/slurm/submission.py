@@ -48,6 +48,8 @@ class Member:
     ranks: int
     flags: tuple[str, ...] = ()
     """What the command said of an earlier run: --overwrite, --resume, --force."""
+    command: str = ""
+    """What trains it alone, of a sweep's; empty: the submission's command does."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Submission:
         return [
             Member(
                 row["number"], self.folder / row["recipe_file"], Path(row["run"]), row["ranks"],
-                tuple(row["flags"]),
+                tuple(row["flags"]), row.get("command", ""),
             )
             for row in rows
         ]  # fmt: skip

@@ -52,6 +52,8 @@ class Training:
     beginning: Beginning
     source: Path | None = None
     """Run directory that its `model.pretrained` lies in, and that may have to be trained before."""
+    command: str = ""
+    """What trains it alone; empty: what was typed does."""
 
 
 def plan(
@@ -185,7 +187,7 @@ def _write(path: Path, trainings: Sequence[Training], site: Site, command: str) 
         file.write_text(to_yaml(training.recipe), encoding="utf-8")
         flags = tuple(training.beginning.flags())
         run = run_folder(training.recipe).absolute()
-        members.append(Member(number, file, run, site.slurm.ranks, flags))
+        members.append(Member(number, file, run, site.slurm.ranks, flags, training.command))
     settings = {
         "command": command,
         "failures": site.slurm.failures,

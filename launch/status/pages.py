@@ -61,6 +61,11 @@ def page_statuses(pages: Sequence[PageJob]) -> list[PageStatus]:
     return [one for one in found if one.state in PENDING or one.page in newest]
 
 
+def pending_pages(folder: Path) -> list[PageStatus]:
+    """The jobs of the pages of a sweep that are yet to end, oldest first."""
+    return [one for one in page_statuses(find_pages([str(folder)], folder)) if one.state in PENDING]
+
+
 def cancel_page(status: PageStatus) -> int:
     """End a page's job that is yet to end; 1 if it could not be."""
     page = status.page

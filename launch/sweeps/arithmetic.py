@@ -90,6 +90,14 @@ def encoder_of(recipe: AnyRecipe) -> Encoder:
         return Encoder(24, 1024) if "large" in model.pretrained.lower() else Encoder(12, 768)
 
 
+def is_here(pretrained: str) -> bool:
+    """Whether an encoder is a folder, or in the hub's cache on this machine."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cached = Path(HF_HUB_CACHE) / f"models--{pretrained.replace('/', '--')}"
+    return Path(pretrained).expanduser().exists() or cached.exists()
+
+
 def _forward(recipe: AnyRecipe, encoder: Encoder, reading: Reading) -> float:
     """Operations of one pass over what is read, through all layers that there are."""
     layers: float = encoder.layers

@@ -23,12 +23,13 @@ from configs.rank_status import FAILED, STOPPED, TRAINED, read_statuses
 from configs.study import GridMember
 from launch.last_words import errors, last_line
 from launch.local import train
+from launch.sweeps.command import train_command
 from launch.sweeps.folder import note_outcome, recorded
 from launch.sweeps.sweep import IN_HAND, look
 
 
 def train_here(
-    trainings: Sequence[GridMember], folder: Path, ranks: int, beginning: Beginning, command: str
+    trainings: Sequence[GridMember], folder: Path, ranks: int, beginning: Beginning
 ) -> int:
     """Train them on ``ranks`` processes each; returns the exit code: 0 all have finished, 1 some have
     failed, 75 stopped after a save, 128+n ended at once by signal n."""
@@ -48,7 +49,7 @@ def train_here(
                 print(missing, file=sys.stderr, flush=True)
                 code, words = FAILED, missing
             else:
-                code, words = _train(member, ranks, beginning, command)
+                code, words = _train(member, ranks, beginning)
             if code == STOPPED or code >= 128:
                 return code
             note_outcome(folder, member.run, code, words)
@@ -66,13 +67,13 @@ def train_here(
     return FAILED if failed else TRAINED
 
 
-def _train(member: GridMember, ranks: int, beginning: Beginning, command: str) -> tuple[int, str]:
+def _train(member: GridMember, ranks: int, beginning: Beginning) -> tuple[int, str]:
     """Exit code and error of one training."""
     with tempfile.TemporaryDirectory(prefix="sokhan-", ignore_cleanup_errors=True) as words:
         try:
             code = train(
-                [member.name], member.words, ranks=ranks, beginning=beginning, command=command,
-                words=Path(words),
+                [member.name], member.words, ranks=ranks, beginning=beginning,
+                command=train_command(member, ranks), words=Path(words),
             )  # fmt: skip
         except (InputError, OSError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)

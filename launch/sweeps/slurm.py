@@ -15,6 +15,7 @@ from configs.study import GridMember
 from launch.slurm.submission import Submission, newest_submission
 from launch.slurm.submit import Training, submit_members
 from launch.slurm.waiting import wait_for
+from launch.sweeps.command import train_command
 from launch.sweeps.folder import note_outcome
 from launch.sweeps.page_job import PageJob, send_page, wait_for_page
 from launch.sweeps.sweep import Sweep, trainings_text
@@ -41,10 +42,13 @@ def submit_sweep(
     sent: list[Submission] = []
     for level in levels(left, jobs):
         after = sorted({jobs[member.source] for member in level if member.source in jobs})
+        trainings = [
+            Training(member.recipe, how.beginning, member.source, train_command(member))
+            for member in level
+        ]
         try:
             submission = submit_members(
-                [Training(member.recipe, how.beginning, member.source) for member in level],
-                how.site, "slurm", folder=folder, name=sweep.grid.name, command=how.command,
+                trainings, how.site, "slurm", folder=folder, name=sweep.grid.name, command=how.command,
                 at_most=how.at_most, after=after,
             )  # fmt: skip
         except InputError as error:

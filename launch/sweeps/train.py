@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
+from configs.load import AnyRecipe
 from configs.rank_status import FAILED, TRAINED
+from configs.study import GridMember
 from launch.local import count_gpus
-from launch.slurm.submit import Where, choose
+from launch.slurm.submit import Where, choose, prefetch
+from launch.sweeps.arithmetic import is_here
 from launch.sweeps.cost import H100, describe_cost, expect, this_machine
 from launch.sweeps.folder import recorded, write_sweep
 from launch.sweeps.local import train_here
-from launch.sweeps.page import write_page
+from launch.sweeps.page import page_again, write_page
 from launch.sweeps.slurm import Sending, submit_sweep
 from launch.sweeps.study_file import write_study_file
 from launch.sweeps.sweep import (
@@ -60,25 +64,46 @@ def train_sweep(sweep: Sweep, site: Site, how: How) -> int:
         machine = H100 if on_slurm or gpus else this_machine()
         expected = expect(sweep.trainings, {member.run for member in left}, machine)
         print(describe_cost(sweep.parts, expected, machine), flush=True)
+    if absent := _absent_encoders(left):
+        names = ", ".join(sorted({str(recipe.model.pretrained) for recipe in absent}))
+        print(f"not on this machine yet: {names} (the sizes of these are guesses)", flush=True)
     check_all(left, site.slurm.ranks if on_slurm else ranks, gpus, how.beginning)
     if not left:
-        return 0
+        in_hand = any(status.state in IN_HAND for status in found)
+        return 0 if how.dry_run or in_hand else _all_finished(sweep, on_slurm, how)
     at_most = how.at_most or sweep.grid.at_most or 0
-    pace = (f", at most {at_most} at once" if at_most else "") if on_slurm else ", one at a time"
+    jobs = " as jobs on SLURM" + (f", at most {at_most} at once" if at_most else "")
+    pace = jobs if on_slurm else " on this machine, one at a time"
     print(f"left to train: {trainings_text(len(left))}{pace}", flush=True)
     if how.dry_run:
         return 0
     if on_slurm and note:
-        raise InputError(note)
+        raise InputError(f"{note}; --cluster local trains on this machine")
+    if not on_slurm:
+        prefetch(absent)  # one line now instead of the same one from each training
     _write(sweep, how.command)
     if on_slurm:
         others = [m.run for m, s in zip(sweep.trainings, found, strict=True) if s.state in IN_HAND]
         sending = Sending(site, at_most, how.beginning, how.command)
         return submit_sweep(sweep, left, others, sending, wait=how.wait)
-    code = train_here(left, sweep.folder, ranks, how.beginning, how.command)
+    code = train_here(left, sweep.folder, ranks, how.beginning)
     if sweep.grid.is_study and code in (TRAINED, FAILED):
-        write_page(sweep.folder)
+        return max(code, write_page(sweep.folder))
     return code
+
+
+def _all_finished(sweep: Sweep, on_slurm: bool, how: How) -> int:
+    """Bring the folder up to what was asked now, and the page with it: an earlier command may have
+    been killed before its page, or the grid may have got another text or one more part."""
+    _write(sweep, how.command)
+    return page_again(sweep.folder, on_slurm=on_slurm, wait=how.wait) if sweep.grid.is_study else 0
+
+
+def _absent_encoders(left: Sequence[GridMember]) -> list[AnyRecipe]:
+    """Recipes whose encoder is neither here nor made by another training of the sweep."""
+    names = {member.recipe.model.pretrained for member in left if member.source is None}
+    absent = {name for name in names if name is not None and not is_here(name)}
+    return [member.recipe for member in left if member.recipe.model.pretrained in absent]
 
 
 def _check(how: How, on_slurm: bool) -> None:
@@ -86,7 +111,8 @@ def _check(how: How, on_slurm: bool) -> None:
         raise InputError(f"--at_most {how.at_most}: use at least 1")
     if on_slurm and how.ranks is not None:
         raise InputError(
-            "--ranks is for this machine; on a cluster use --slurm.nodes and --slurm.tasks_per_node"
+            "--ranks is for this machine, and needs --cluster local where there is SLURM; jobs take "
+            "--slurm.nodes and --slurm.tasks_per_node"
         )
 
 

@@ -16,7 +16,9 @@ from launch.slurm.scheduler import JobState
 from launch.slurm.submission import Submission
 from launch.status import pages
 from launch.status.pages import find_pages, page_statuses
+from launch.sweeps import page as page_module
 from launch.sweeps.folder import SWEEP
+from launch.sweeps.page import page_again
 from launch.sweeps.page_job import PAGE, PageJob, note_page, read_page
 from tests.launch.submissions import submitted
 
@@ -102,6 +104,21 @@ def test_a_page_that_cannot_be_ended(
     assert "error: job 42, the page: job 42 could not be cancelled: Access denied" in errors
     known = read_page(submission.folder)
     assert known is not None and not known.cancelled
+
+
+def test_what_has_finished_is_not_written_beside_its_job(
+    tmp_path: Path, cluster: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Nothing is left to train: while the job is yet to end it writes the page, then the command does."""
+    sweep = study(tmp_path).folder.parents[1]
+    written: list[Path] = []
+    monkeypatch.setattr(page_module, "write_page", lambda folder: written.append(folder) or 1)
+    assert page_again(sweep, on_slurm=True, wait=False) == 0 and not written
+    assert "page: job 42 waiting: Dependency; the same command writes" in capsys.readouterr().out
+    assert page_again(sweep, on_slurm=False, wait=False) == 1 and written == [sweep]
+    (cluster / "queue").write_text("")  # it has ended, and whether well or not does not matter
+    assert page_again(sweep, on_slurm=True, wait=False) == 1 and written == [sweep, sweep]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,12 @@ from data_shards.pack import PackSettings, pack
 from data_shards.sample import SAMPLE_RATE
 from data_shards.splits import Split, load_split, save_split
 from launch.cli import main
+from tests.trainers.study_directory import build_study, member, on_shards
+from tests.trainers.study_directory import part as study_part
+from tests.trainers.test_study import page_of, text_run
 from trainers.baselines import functionals as module
 from trainers.baselines import results
-from trainers.baselines.baseline import Baseline, Parts, majority, parts_of
+from trainers.baselines.baseline import Baseline, LeftOut, Parts, majority, parts_of
 from trainers.baselines.functionals import FEATURES, functionals, functionals_of
 from trainers.baselines.linear import fit_logistic, standardised
 from trainers.baselines.results import run_baselines
@@ -103,11 +106,11 @@ def test_hypothesis_only_finds_what_the_hypothesis_tells_and_sees_no_premise() -
     rng = np.random.default_rng(1)
     own = parts(*(rng.integers(0, 2, n).tolist() for n in (200, 60, 60)), 2)
     pairs = pairs_of_words(2, own)
-    found = {b.name: b for b in text_baselines(pairs, own)}
+    found = {b.name: b for b in text_baselines(pairs, own) if isinstance(b, Baseline)}
     assert list(found) == ["overlap", "hypothesis", "bag_of_words"]
     assert guesses(found["hypothesis"]) == own.codes["test"].tolist()
     other = {part: [("چیز دیگر", h) for _, h in rows] for part, rows in pairs.items()}
-    again = {b.name: b for b in text_baselines(other, own)}
+    again = {b.name: b for b in text_baselines(other, own) if isinstance(b, Baseline)}
     same = [again[n].probabilities["test"] for n in ("hypothesis",)]
     assert np.array_equal(same[0], found["hypothesis"].probabilities["test"])
     assert not np.array_equal(
@@ -336,6 +339,61 @@ def test_parts_that_cannot_be_used_are_refused(text_shards: Path) -> None:
     codes[(codes == 0) & (np.asarray(index.label) == 1)] = -1
     with pytest.raises(InputError, match="train part has no sample of class"):
         parts_of(index, Split("no-class", codes, "cut"))
+
+
+def pack_pairs(folder: Path, labels: str, hypothesis: str, premise: str = "او آمد") -> Path:
+    """Shards of 30 pairs with these labels in turn, hypotheses all alike."""
+    header = "premise,hypothesis,label,split"
+    splits = ("train", "train", "train", "validation", "test")
+    rows = [f"{premise},{hypothesis},{labels[n % len(labels)]},{splits[n // 6]}" for n in range(30)]
+    (folder / "pairs.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    assert (
+        main(["pack", "manifest", str(folder / "pairs.csv"), "--out", str(folder / "shards")]) == 0
+    )
+    return folder / "shards"
+
+
+def test_one_class_is_nothing_to_tell_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = pack_pairs(tmp_path, "e", "او رفت")
+    capsys.readouterr()
+    assert main(["baselines", str(shards), "--out", str(tmp_path / "out")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "all of its train part is of one class, 'e'; a classifier needs two" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_bags_without_a_word_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = pack_pairs(tmp_path, "ec", "؟!")
+    capsys.readouterr()
+    assert main(["baselines", str(shards), "--out", str(tmp_path / "out")]) == 0
+    why = "Hypothesis only: no hypothesis of the train part has a word"
+    assert f"left out: {why}\n" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "baselines.json").read_text(encoding="utf-8"))
+    assert summary["left_out"] == [why]
+    names = [entry["name"] for entry in summary["baselines"]]
+    assert names == ["majority", "overlap", "bag_of_words"]  # the premises have words
+
+    own = parts([0, 1, 0, 1], [0, 1], [1], 2)
+    empty = {part: [("…", "؟")] * len(codes) for part, codes in own.codes.items()}
+    left_out = [str(one) for one in text_baselines(empty, own) if isinstance(one, LeftOut)]
+    both = "Bag of words: no premise and no hypothesis of the train part has a word"
+    assert left_out == [why, both]
+
+
+def test_the_page_of_a_study_names_what_is_left_out(tmp_path: Path) -> None:
+    shards = pack_pairs(tmp_path, "ec", "؟!")
+    runs = tmp_path / "runs"
+    run = text_run(runs, "good", 1, 0.7)
+    on_shards(run, shards, "official", flipped=1)
+    folder = build_study(runs, [study_part("only", [member(run)])], baselines=True)
+    why = "official is left out: Hypothesis only: no hypothesis of the train part has a word"
+    for _ in range(2):  # computed, and read from what was kept
+        text = page_of(folder)[1]
+        assert why in text and "| Bag of words |" in text and "| Hypothesis only |" not in text
 
 
 def test_farstail(shared_data: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,9 @@ from tests.ranks import RankPool
 from tests.trainers.jobs import open_data
 from tests.trainers.test_cached_emotion import cached
 from tests.trainers.test_features import speech
+from trainers.analyses.noise import _scores
 from trainers.analyses.noise import noised_scores as scores_of
-from trainers.evaluate import predict
+from trainers.evaluate import Predictions, predict
 from trainers.world import World
 
 Ranks = Callable[[int], RankPool]
@@ -93,3 +95,13 @@ def test_a_run_with_cached_features_is_given_audio(ranks: Ranks, speech_shards: 
     recipe = cached(speech_shards, "--data.augment.noise", "0.05")
     whole = [*recipe, "--model.cache", "false"]
     assert ranks(2).run(noised_scores, recipe) == ranks(2).run(noised_scores, whole)
+
+
+def test_a_class_without_samples_has_no_recall() -> None:
+    truth = np.array([0, 1, 0, 1])
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 0, 2]]
+    right = logits.argmax(1) == truth
+    entries = Predictions(np.arange(4), truth, np.zeros(4), right, logits, np.zeros((4, 0)))
+    found = _scores(entries, ("a", "b", "c"))
+    assert found["recall"] == {"a": 1.0, "b": 0.5}
+    assert found["predicted_share"] == {"a": 0.5, "b": 0.25, "c": 0.25}

@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from configs.beginning import Beginning
+from configs.errors import InputError
+from configs.load import load_recipe
 from tests.ranks import RankPool
 from tests.trainers.jobs import open_data
+from tests.trainers.test_baselines import pack_pairs
 from tests.trainers.test_cached_emotion import cached
 from tests.trainers.test_features import speech, text
 from trainers.analyses.probes import STRENGTHS, Part, probe
 from trainers.analyses.probes import layer_probes as probes_of
+from trainers.run import train
 from trainers.world import World
 
 Ranks = Callable[[int], RankPool]
@@ -106,3 +111,22 @@ def test_probes_of_a_run_with_cached_features(ranks: Ranks, speech_shards: Path)
     found = ranks(1).run(layer_probes, "demo/hubert", cached(speech_shards, *more))[0]
     expected = ranks(1).run(layer_probes, "demo/hubert", speech(speech_shards, *more))[0]
     assert found["layers"] == expected["layers"]
+
+
+def train_one_class(world: World, recipe: list[str]) -> str:
+    """What a training says."""
+    try:
+        train(load_recipe("demo/bert_full", recipe), world, Beginning())
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_one_class_is_told_before_training(ranks: Ranks, tmp_path: Path) -> None:
+    """A probe cannot be fitted on it, nor is there a classifier to train."""
+    shards = pack_pairs(tmp_path, "e", "او رفت")
+    runs = tmp_path / "runs"
+    recipe = text(shards, "--analysis.probes", "end", "--output.folder", str(runs))
+    told = ranks(1).run(train_one_class, recipe)[0]
+    assert told == "labels: a classifier needs two or more, the shards have 1"
+    assert not list(runs.glob("*/*")), "and nothing was trained"

@@ -127,6 +127,26 @@ def test_clusters_that_answer_alike_widen_the_interval() -> None:
     )
 
 
+@pytest.mark.parametrize("speakers", [1, 2, 4, 5])
+def test_too_few_clusters_have_no_interval_and_no_winner(speakers: int) -> None:
+    truth, worse = drawn(20, right=0.2)
+    better = np.where(np.arange(200) % 4 > 0, truth, worse)
+    how = Resampling(np.arange(200) % speakers, 4)
+    found = bootstrap_interval(truth, better, how=how)
+    (result,) = compare({"a": [(1, better)], "b": [(1, worse)]}, truth, how)
+    assert result.p < 0.001
+    if speakers >= 5:
+        assert found is not None and result.interval is not None and result.stands
+    else:
+        assert found is None and result.interval is None and not result.stands
+        assert difference_interval(truth, better, worse, "uar", how) is None
+        words = in_words(result)
+        assert words.startswith(f"between a ({short(result.first_accuracy)}) and b (")
+        assert "no difference stands" in words and words.endswith(
+            "too few speakers for an interval"
+        )
+
+
 def test_interval_of_a_mean_over_runs() -> None:
     truth, first = drawn(5)
     _, second = drawn(6)
@@ -316,6 +336,9 @@ def test_sentence_and_figures() -> None:
     )
     assert in_words(result, {"full"}).startswith(
         "this training of full (.653) is better than freeze 9"
+    )
+    assert in_words(result, (), " over its 4 baselines").endswith(
+        "p = .003 after Holm's correction over its 4 baselines"
     )
     figures = [short(x) for x in (0.5, -0.0101, 1.0, -0.00001, 0.0, -1.0, 0.99999)]
     assert figures == [".500", "-.010", "1", ".000", ".000", "-1", "1"]

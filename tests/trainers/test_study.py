@@ -257,7 +257,11 @@ def test_folds_are_pooled_and_noise_is_told(tmp_path: Path) -> None:
     assert "corrected by Holm over 1 pair;" in text
     assert "reference (speakers shared)" in text and "5: LEAKY" in text
     assert "The same speakers are in train and test (reference)" in text
-    assert "moves the UAR of first, head mlp, speaker3 from .700 to .400 and changes 25%" in text
+    assert (
+        "moves the UAR of first, head mlp, speaker3 from .700 to .400 and changes 25% of its answers, "
+        "mean over folds." in text
+    )
+    assert "(where there are folds, mean over folds, not pooled as the scores above)" in text
     assert "speakers of the test samples are not known" in text
 
 
@@ -444,7 +448,7 @@ def test_intervals_of_speech_are_over_speakers(tmp_path: Path, speech_shards: Pa
     made = []
     for name, flipped in (("one", 0), ("two", 3)):
         made.append(build_run(runs, task="emotion", recipe=name, epochs=1, steps_an_epoch=2))
-        on_shards(made[-1], speech_shards, "speaker", flipped)
+        on_shards(made[-1], speech_shards, "reference", flipped)
     folder = build_study(runs, [part("two", [member(run) for run in made])])
     text = page_of(folder)[1]
     assert "intervals resample speakers" in text and "clips of one speaker are not" in text

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from data_shards.text import TextSteps
 from tests.trainers.run_directory import write_json
 from tests.trainers.study_directory import build_study, member, on_shards, part
 from tests.trainers.test_study import page_of, table, text_run
+from trainers.reporting.runs.read import read_run
+from trainers.reporting.statistics.tests import short
+from trainers.reporting.study import significance
 from trainers.reporting.study.baselines import find_baselines
 from trainers.reporting.study.file import read_members, read_study
 from trainers.reporting.study.grouping import methods_of
@@ -43,6 +47,34 @@ def test_baselines_stand_beside_the_best_method(tmp_path: Path, text_shards: Pat
     assert summary.stat().st_mtime_ns == written, "what is there is not computed again"
     write_json(run / "data.json", {**json.loads((run / "data.json").read_text()), "split": "gone"})
     assert "no baselines of" in page_of(folder)[1]
+
+
+def test_a_baseline_is_held_beside_all_seeds(tmp_path: Path, text_shards: Path) -> None:
+    """Seed 0 is the worst by far; the sentence tells the same mean as the table."""
+    runs, members, accuracies = tmp_path / "runs", [], []
+    for seed, flipped in ((0, 24), (1, 2), (2, 1)):
+        run = text_run(runs, "good", seed, 0.7)
+        on_shards(run, text_shards, "official", flipped)
+        members.append(member(run))
+        accuracies.append(read_run(run).splits["test"].accuracy)
+    assert accuracies[0] < accuracies[1] - 0.2
+    study = read_study(build_study(runs, [part("only", members)], baselines=True))
+    text = page_of(study.folder)[1]
+    (method,) = methods_of(study.parts[0], read_members(study).found)
+    found, _ = find_baselines([method], runs / "baselines")
+    rival = rival_of(method, found, "accuracy")
+    assert rival is not None
+    sentence = next(line for line in text.splitlines() if "beside the best baseline" in line)
+    assert f"good ({short(mean(accuracies))})" in sentence
+    assert f"{rival.method.name} ({short(rival.method.values('accuracy')[0])})" in sentence
+    # The best of several was picked, so all of them count.
+    pairs = significance.tested([(method, one.method) for one in found])
+    pair = next(pair for pair in pairs if pair.second is rival.method)
+    assert len(pair.result.tests) == 3 and pair.compared == (3, 1) and len(pairs) > 1
+    assert f"after Holm's correction over its {len(pairs)} baselines." in sentence
+    assert f"p {significance.p_text(pair.result.adjusted_p)} after" in sentence.replace(
+        "p = ", "p "
+    )
 
 
 def test_baselines_of_other_packings_stand_apart(tmp_path: Path, text_shards: Path) -> None:

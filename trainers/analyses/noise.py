@@ -73,10 +73,12 @@ def _scores(predictions: Predictions, labels: tuple[str, ...]) -> dict[str, Any]
     metrics = predictions.metrics(labels)
     counts = np.bincount(predictions.logits.argmax(1), minlength=len(labels))
     shares = (counts / counts.sum()).tolist()
+    # A class that the part lacks can be neither recalled nor missed: a 0 would lower means over folds.
+    recalls = zip(labels, metrics.recall, metrics.support, strict=True)
     return {
         "accuracy": metrics.accuracy,
         "uar": metrics.uar,
         "macro_f1": metrics.macro_f1,
-        "recall": dict(zip(labels, metrics.recall, strict=True)),
+        "recall": {label: recall for label, recall, items in recalls if items},
         "predicted_share": dict(zip(labels, shares, strict=True)),
     }

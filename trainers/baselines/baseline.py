@@ -43,9 +43,26 @@ class Baseline:
     """What validation chose."""
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A baseline that this corpus cannot have."""
+
+    title: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.why}"
+
+
 def parts_of(index: ShardIndex, split: Split) -> Parts:
-    """Raises InputError for an empty part and for a class that train lacks."""
+    """Raises InputError for an empty part, for a class that train lacks, and for a train part of one
+    class: there is nothing to tell apart."""
     check_classes(index, split, ("train",))
+    if len(index.manifest.labels) < 2:
+        raise InputError(
+            f"{index.root}: split {split.name!r}: all of its train part is of one class, "
+            f"{index.manifest.labels[0]!r}; a classifier needs two, pack a corpus that has them"
+        )
     rows = {part: split.rows(part) for part in PARTS}
     for part, members in rows.items():
         if len(members) == 0:

@@ -20,7 +20,7 @@ from configs.files import write_json
 from data_shards.index import ShardIndex, open_index
 from data_shards.reader import ShardReader
 from data_shards.splits import PARTS, Split, load_split
-from trainers.baselines.baseline import EVALUATED, Baseline, Parts, majority, parts_of
+from trainers.baselines.baseline import EVALUATED, Baseline, LeftOut, Parts, majority, parts_of
 from trainers.baselines.functionals import functionals
 from trainers.baselines.speech import functionals_baselines, speaker_majority
 from trainers.baselines.text import Pair, text_baselines
@@ -68,6 +68,8 @@ class Baselines:
     seconds: float
     results: tuple[Result, ...]
     folder: Path
+    left_out: tuple[str, ...] = ()
+    """One line for each baseline that the corpus cannot have."""
 
 
 def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Baselines:
@@ -75,7 +77,7 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
 
     ``out`` is by default ``runs/baselines/<corpus>-<split>``. The same shards and split give the same
     results, times aside. Raises InputError for what is no packed corpus, an unknown split, an empty
-    part, a class that train lacks, and a folder that cannot be written.
+    part, a class that train lacks, a train part of one class, and a folder that cannot be written.
     """
     start = time.perf_counter()
     index = open_index(shards)
@@ -88,8 +90,12 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
         # An older summary must not stand over results of which some are new.
         (folder / SUMMARY).unlink(missing_ok=True)
     results = []
+    left_out = []
     lap = start
     for baseline in _fitted(index, parts):
+        if isinstance(baseline, LeftOut):
+            left_out.append(str(baseline))
+            continue
         result = _scored(index, parts, baseline, lap)
         lap = time.perf_counter()
         with writing(folder):
@@ -97,7 +103,7 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
         results.append(result)
     digest, seconds = index.manifest.digest, time.perf_counter() - start
     corpus = index.manifest.corpus
-    found = Baselines(corpus, digest, table.name, seconds, tuple(results), folder)
+    found = Baselines(corpus, digest, table.name, seconds, tuple(results), folder, tuple(left_out))
     summary = {
         "corpus": corpus,
         "digest": digest,
@@ -106,6 +112,7 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
         "labels": list(index.manifest.labels),
         "seconds": round(seconds, 3),
         "baselines": [result.as_dict() for result in results],
+        "left_out": left_out,
     }
     with writing(folder):
         write_json(folder / SUMMARY, summary)
@@ -120,7 +127,7 @@ def part_digests(split: Split) -> dict[str, str]:
     }
 
 
-def _fitted(index: ShardIndex, parts: Parts) -> Iterator[Baseline]:
+def _fitted(index: ShardIndex, parts: Parts) -> Iterator[Baseline | LeftOut]:
     yield majority(parts)
     if index.manifest.kind == "text":
         yield from text_baselines(_pairs(index, parts), parts)

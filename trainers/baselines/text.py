@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.baselines.baseline import Baseline, Parts
+from trainers.baselines.baseline import Baseline, LeftOut, Parts
 from trainers.baselines.linear import fit_logistic, standardised
 
 Pair = tuple[str, str]
 """Premise and hypothesis."""
+Analyser = Callable[[Pair], list[str]]
+"""What a bag holds of a pair."""
 
 _WORD = re.compile(r"[^\W_]+(?:\u200c[^\W_]+)*")
 """Letters and digits; the zero-width non-joiner is part of Persian words."""
@@ -40,8 +42,11 @@ OVERLAP_FEATURES = (
 )  # fmt: skip
 
 
-def text_baselines(pairs: Mapping[str, Sequence[Pair]], parts: Parts) -> Iterator[Baseline]:
-    """Word overlap, hypothesis only, and both texts as bags of words.
+def text_baselines(
+    pairs: Mapping[str, Sequence[Pair]], parts: Parts
+) -> Iterator[Baseline | LeftOut]:
+    """Word overlap, hypothesis only, and both texts as bags of words; a bag of texts that have no word
+    in train is left out.
 
     ``pairs``: part -> premise and hypothesis of each item, as a model would read them.
     """
@@ -52,15 +57,31 @@ def text_baselines(pairs: Mapping[str, Sequence[Pair]], parts: Parts) -> Iterato
     )
     yield Baseline("overlap", "Word overlap", what, probabilities, {"c": strength})
 
-    hypotheses = _bags(pairs, [("hypothesis", _of_hypothesis)])
-    probabilities, strength = fit_logistic(hypotheses, parts, _STRENGTHS, "accuracy")
     what = "logistic regression on words and bigrams (TF-IDF) of the hypothesis; sees no premise"
-    yield Baseline("hypothesis", "Hypothesis only", what, probabilities, {"c": strength})
+    analysers = {"hypothesis": _of_hypothesis}
+    yield _bag_of_words("hypothesis", "Hypothesis only", what, analysers, pairs, parts)
 
-    both = _bags(pairs, [("premise", _of_premise), ("hypothesis", _of_hypothesis)])
-    probabilities, strength = fit_logistic(both, parts, _STRENGTHS, "accuracy")
     what = "logistic regression on words and bigrams (TF-IDF) of both texts, kept apart"
-    yield Baseline("bag_of_words", "Bag of words", what, probabilities, {"c": strength})
+    analysers = {"premise": _of_premise, "hypothesis": _of_hypothesis}
+    yield _bag_of_words("bag_of_words", "Bag of words", what, analysers, pairs, parts)
+
+
+def _bag_of_words(
+    name: str, title: str, what: str, analysers: Mapping[str, Analyser],
+    pairs: Mapping[str, Sequence[Pair]], parts: Parts,
+) -> Baseline | LeftOut:  # fmt: skip
+    """Logistic regression on what is in the texts that ``analysers`` take of a pair."""
+    # A text that is empty throughout gives no column; TF-IDF refuses it.
+    present = {
+        text: analyse
+        for text, analyse in analysers.items()
+        if any(analyse(pair) for pair in pairs["train"])
+    }
+    if not present:
+        return LeftOut(title, f"no {' and no '.join(analysers)} of the train part has a word")
+    bags = _bags(pairs, present)
+    probabilities, strength = fit_logistic(bags, parts, _STRENGTHS, "accuracy")
+    return Baseline(name, title, what, probabilities, {"c": strength})
 
 
 def words_of(text: str) -> list[str]:
@@ -106,10 +127,7 @@ def _negated(words: Sequence[str]) -> bool:
     return any(word in _NEGATIONS or word.startswith(_NEGATED_VERB) for word in words)
 
 
-def _bags(
-    pairs: Mapping[str, Sequence[Pair]],
-    analysers: Sequence[tuple[str, Callable[[Pair], list[str]]]],
-) -> dict[str, Any]:
+def _bags(pairs: Mapping[str, Sequence[Pair]], analysers: Mapping[str, Analyser]) -> dict[str, Any]:
     """Part -> (items, words and bigrams) sparse TF-IDF, of the words that train has."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
@@ -117,7 +135,7 @@ def _bags(
     vectorisers = FeatureUnion(
         [
             (name, TfidfVectorizer(analyzer=analyse, sublinear_tf=True))
-            for name, analyse in analysers
+            for name, analyse in analysers.items()
         ]
     )
     bags = {"train": vectorisers.fit_transform(pairs["train"])}

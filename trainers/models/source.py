@@ -71,8 +71,9 @@ def download_model(name: str, revision: str | None = None) -> Path:
         TimeoutError,
     ) as error:  # fmt: skip
         raise InputError(
-            f"model.pretrained: {name}{at} is not on this machine and the hub cannot be reached; on"
-            f" a machine with network run: sokhan download model {name}{option}"
+            f"model.pretrained: {name}{at} is not on this machine and the hub cannot be reached; if it"
+            " is to be a folder here, make it first (`sokhan export RUN --out FOLDER`), else run on a"
+            f" machine with network: sokhan download model {name}{option}"
         ) from error
 
 

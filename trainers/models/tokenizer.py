@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from configs.errors import InputError
-from trainers.models.source import resolve_model
+from trainers.models.source import read_config, resolve_model
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ZWNJ = "\u200c"
@@ -56,6 +56,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     folder = Path(name)
     if not (folder / "tokenizer.json").is_file():
         folder = resolve_model(str(name), revision)
+        read_config(folder, "bert")  # a model without a tokenizer is most often one of another kind
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
     except (OSError, ValueError, KeyError) as error:

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from configs.load import flatten, is_site
-from trainers.metrics import SplitMetrics
-from trainers.reporting.runs import plots
 from trainers.reporting.page.blocks import (
     Block,
-    Chart,
     Heading,
     Table,
     Text,
     duration,
     number,
+    spread,
     thousands,
 )
 from trainers.reporting.runs.costs import memory_text, rate_text
-from trainers.reporting.page.blocks import spread
 from trainers.reporting.runs.record import Run
 from trainers.reporting.runs.settings import seed_groups, varied
-from trainers.reporting.runs.reference import (
-    HUBERT,
-    HUBERT_NOTES,
-    HUBERT_TEST_F1,
-    REGIME_NOTES,
-    REGIMES,
-    confusion_line,
-    emotion_f1,
-    nli_confusion,
-    why_not_comparable,
-)
 
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "loss")
 SCORE_TITLES = ("accuracy", "UAR", "macro F1", "weighted F1", "loss")

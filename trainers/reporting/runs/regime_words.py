@@ -39,7 +39,8 @@ def _bert(regime: Section) -> str:
 def _removed(regime: Section) -> str:
     share = regime.get("heads_share")
     if not share:
-        return f"{sum(map(len, (regime.get('heads') or {}).values()))} chosen attention heads removed"
+        chosen = sum(map(len, (regime.get("heads") or {}).values()))
+        return f"{chosen} chosen attention heads removed"
     text = f"{share:.0%} of attention heads removed"
     if regime.get("choose") != "importance":
         return f"{text} at random"

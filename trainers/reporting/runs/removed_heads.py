@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from trainers.reporting.page.blocks import Block, Chart, Table, Text, number, thousands
-from trainers.reporting.runs.record import Run
 from trainers.reporting.page.charts import Panel, Series, heat, panels
+from trainers.reporting.runs.record import Run
 
 Point = dict[str, Any]
 Analysis = dict[str, Any]
@@ -89,7 +89,8 @@ def _series(
     for title, points in by_choice.items():
         values = {0.0: list(start)} if start else {}
         for asked in points.values():
-            if found := _values(asked, key):  # of several shares the same heads may be all that can go
+            # Of several shares the same heads may be all that can go.
+            if found := _values(asked, key):
                 values.setdefault(mean(p["removed_share"] for p in asked), []).extend(found)
         if len(values) > bool(start):
             scaled = [[value * factor for value in found] for found in values.values()]

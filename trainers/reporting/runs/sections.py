@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from trainers.metrics import SplitMetrics, classification_rows
-from trainers.reporting.runs import plots
-from trainers.reporting.runs.analyses import analysis_blocks
 from trainers.reporting.page.blocks import (
     Beside,
     Block,
@@ -18,6 +16,8 @@ from trainers.reporting.page.blocks import (
     number,
     thousands,
 )
+from trainers.reporting.runs import plots
+from trainers.reporting.runs.analyses import analysis_blocks
 from trainers.reporting.runs.costs import parameters, throughput
 from trainers.reporting.runs.language_model import loss_chart, token_results
 from trainers.reporting.runs.record import Run

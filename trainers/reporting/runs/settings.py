@@ -12,15 +12,17 @@ from trainers.reporting.runs.record import Run
 
 _START = ("model.pretrained", "model.revision")
 _SHARDS = "data.shards"
+_DIGEST = "data.digest"
 
 
 def settings_of(run: Run) -> dict[str, Any]:
-    """What can change a run's result, but for its seed: dotted keys, with the shards that it read."""
+    """What can change a run's result, but for its seed: dotted keys, with the shards that it read and
+    their digest: a corpus packed anew under the same path is other data."""
     flat = flatten(run.config)
     if flat.get("model.pretrained"):  # another run of equal seed is the same setting for all seeds
         flat["model.pretrained"] = run.start
     kept = {key: value for key, value in flat.items() if key != "seed" and not is_site(key)}
-    return {**kept, _SHARDS: flat.get(_SHARDS)}
+    return {**kept, _SHARDS: flat.get(_SHARDS), _DIGEST: str(run.data.get("digest") or "")[:8]}
 
 
 def training_of(run: Run) -> dict[str, Any]:
@@ -57,6 +59,8 @@ def varied(runs: Sequence[Run]) -> dict[Path, str]:
     for run in runs:
         own = settings_of(run)
         keys = [key for name, key in values if name == run.recipe and len(values[name, key]) > 1]
+        if _SHARDS in keys:  # their names tell what their digests tell
+            keys = [key for key in keys if key != _DIGEST]
         texts[run.path] = ", ".join(f"{key} {_value(own.get(key))}" for key in keys)
     return texts
 

@@ -20,6 +20,9 @@ Codes = NDArray[np.integer[Any]]
 Score = Literal["accuracy", "uar", "macro_f1"]
 DRAWS = 10_000
 LEVEL = 0.95
+FEWEST_CLUSTERS = 5
+"""With fewer there is no interval: four clusters have 35 different resamples, one has a single one, and
+their percentiles pass for a surety that nobody has (Cameron, Gelbach & Miller 2008 on few clusters)."""
 
 _AT_ONCE = 2_000_000
 """Resampled units held at a time: 16 MB of random numbers."""
@@ -47,6 +50,11 @@ class Resampling:
     """Of the interval."""
     seed: int = 0
 
+    @property
+    def too_few(self) -> bool:
+        """Whether there are too few clusters for an interval."""
+        return self.clusters is not None and len(np.unique(self.clusters)) < FEWEST_CLUSTERS
+
 
 ITEMS = Resampling()
 """Single items, all else as usual."""
@@ -54,13 +62,16 @@ ITEMS = Resampling()
 
 def bootstrap_interval(
     truth: Codes, predicted: Codes, score: Score = "accuracy", how: Resampling = ITEMS
-) -> Interval:
+) -> Interval | None:
     """Percentile bootstrap (Efron 1979; Efron & Tibshirani 1993, ch. 13) of one score.
 
     ``truth``: (items,) codes. ``predicted``: (items,), or (runs, items) for the interval of the mean
     over runs, whose resamples share their items; runs themselves are not resampled.
     Scores are those of ``trainers.metrics``: UAR over the classes with support in a resample.
+    None for fewer than FEWEST_CLUSTERS clusters.
     """
+    if how.too_few:
+        return None
     scores = _resampled(truth, _runs(predicted, truth), score, how)
     return _percentiles(scores.mean(1), how.level)
 
@@ -71,12 +82,14 @@ def difference_interval(
     b: Codes | Sequence[Codes],
     score: Score = "accuracy",
     how: Resampling = ITEMS,
-) -> Interval:
+) -> Interval | None:
     """Paired bootstrap interval of mean score of ``a`` minus mean score of ``b``.
 
     ``a`` and ``b``: (items,) or (runs, items) each; all runs of a resample share its items. The
-    other arguments are those of ``bootstrap_interval``.
+    other arguments are those of ``bootstrap_interval``, as is None.
     """
+    if how.too_few:
+        return None
     first, second = _runs(a, truth), _runs(b, truth)
     scores = _resampled(truth, np.concatenate([first, second]), score, how)
     means = scores[:, : len(first)].mean(1) - scores[:, len(first) :].mean(1)

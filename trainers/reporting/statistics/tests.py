@@ -93,8 +93,8 @@ class PairResult:
     second_accuracy: float
     difference: float
     """First minus second."""
-    interval: Interval
-    """Of the difference; not corrected for the number of pairs."""
+    interval: Interval | None
+    """Of the difference; not corrected for the number of pairs. None for too few speakers."""
     tests: tuple[McNemar, ...]
     """One a pair of runs."""
     p: float
@@ -105,7 +105,10 @@ class PairResult:
 
     @property
     def stands(self) -> bool:
-        """Whether one is better beyond chance: by the tests, and in one direction over the runs."""
+        """Whether one is better beyond chance: by the tests, and in one direction over the runs. Never
+        without an interval: the tests alone take what one speaker says as independent."""
+        if self.interval is None:
+            return False
         one_sided = self.interval.low > 0 or self.interval.high < 0
         return self.adjusted_p < 1 - self.level and one_sided
 
@@ -143,25 +146,31 @@ def _tests(a: Runs, b: Runs, truth: Codes) -> tuple[McNemar, ...]:
     return tuple(mcnemar(truth, x, y) for x, y in pairs)
 
 
-def in_words(result: PairResult, single: Collection[str] = ()) -> str:
+def in_words(result: PairResult, single: Collection[str] = (), over: str = "") -> str:
     """One sentence: "full (.653) is better than freeze 9 (.612): difference .041 [.018, .064], p = .003
     after Holm's correction".
 
     ``single`` are the methods that one training stands for; the sentence speaks of that training.
+    ``over`` tells of what the correction is, " over its 4 baselines".
     """
     sides = [(result.first, result.first_accuracy), (result.second, result.second_accuracy)]
-    difference, low, high = result.difference, result.interval.low, result.interval.high
+    difference, interval = result.difference, result.interval
     if difference < 0:
         sides.reverse()
-        difference, low, high = -difference, -high, -low
+        difference = -difference
+        interval = Interval(-interval.high, -interval.low) if interval else None
     best, other = (
         f"{'this training of ' if name in single else ''}{name} ({short(accuracy)})"
         for name, accuracy in sides
     )
     p = "p < .001" if result.adjusted_p < 0.001 else f"p = {short(result.adjusted_p)}"
-    figures = (
-        f"difference {short(difference)} [{short(low)}, {short(high)}], {p} after Holm's correction"
-    )
+    p += f" after Holm's correction{over}"
+    if interval is None:
+        return (
+            f"between {best} and {other} no difference stands: {short(difference)}, {p}, but too few "
+            "speakers for an interval"
+        )
+    figures = f"difference {short(difference)} [{short(interval.low)}, {short(interval.high)}], {p}"
     if result.stands:
         return f"{best} is better than {other}: {figures}"
     if result.adjusted_p < 1 - result.level:

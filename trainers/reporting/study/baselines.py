@@ -17,8 +17,8 @@ from trainers.metrics import SplitMetrics, class_metrics
 from trainers.predictions import PredictionTable, read_predictions
 from trainers.reporting.page.blocks import Block, Heading, Table, Text, number
 from trainers.reporting.runs.record import Run
-from trainers.reporting.study.methods import Items, Method, Scored
-from trainers.reporting.study.significance import interval_text, score_interval
+from trainers.reporting.study.methods import NO_SEED, Items, Method, Scored
+from trainers.reporting.study.significance import few_speakers, interval_text, score_interval
 from trainers.reporting.study.speakers import shards_of
 
 SUMMARY = "baselines.json"
@@ -57,14 +57,17 @@ def find_baselines(methods: Sequence[Method], folder: Path) -> tuple[list[Baseli
             continue
         done.append(key)
         try:
-            found += _of_method(method, folder)
+            own, left_out = _of_method(method, folder)
+            found += own
+            where = f"{about['corpus']}, {method.protocol}"
+            problems += [f"a baseline of {where} is left out: {why}" for why in left_out]
         except InputError as error:
             problems.append(f"no baselines of {about['corpus']}, {method.protocol}: {error}")
     return found, problems
 
 
-def _of_method(method: Method, folder: Path) -> list[Baseline]:
-    """Its baselines, pooled over its folds as its runs are."""
+def _of_method(method: Method, folder: Path) -> tuple[list[Baseline], list[str]]:
+    """Its baselines, pooled over its folds as its runs are, and why some are not there."""
     folds = [_of_split(run, folder) for run in method.scored[0].runs]
     assert method.items is not None
     run = method.first
@@ -86,17 +89,17 @@ def _of_method(method: Method, folder: Path) -> list[Baseline]:
             pooled = class_metrics(
                 items.truth, predicted, items.labels, np.full(len(predicted), loss)
             )
-        scored = Scored(0, (), pooled, predicted)
+        scored = Scored(NO_SEED, (), pooled, predicted)
         as_method = replace(
             method, name=str(entry["title"]), value=None, line="", scored=(scored,), items=items,
-            notes=(),
+            notes=(), measured={},
         )  # fmt: skip
         subsets = entry.get("subsets") or {} if len(folds) == 1 else {}
         baselines.append(Baseline(
             as_method, items.corpus, str(run.data.get("digest")), shards_of(run).name,
             str(entry["what"]), subsets,
         ))  # fmt: skip
-    return baselines
+    return baselines, list(dict.fromkeys(line for fold in folds for line in fold.left_out))
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class _Kept:
     entries: dict[str, dict[str, Any]]
     """Name -> what baselines.json says of it."""
     tables: dict[str, PredictionTable]
+    left_out: tuple[str, ...]
+    """Why some are not there, a line each."""
 
 
 def _of_split(run: Run, folder: Path) -> _Kept:
@@ -145,9 +150,10 @@ def _kept(place: Path, digest: str, parts: dict[str, str] | None) -> _Kept | Non
             str(entry["title"]), str(entry["what"])
             SplitMetrics.from_dict(entry["splits"]["test"])
         tables = {name: read_predictions(place / name / PREDICTIONS) for name in entries}
+        left_out = tuple(str(line) for line in document.get("left_out", ()))
     except (InputError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    return _Kept(entries, tables) if entries else None
+    return _Kept(entries, tables, left_out) if entries else None
 
 
 def _document(place: Path) -> dict[str, Any]:
@@ -216,4 +222,7 @@ def _table(where: str, baselines: Sequence[Baseline]) -> Table:
               "macro F1", *(f"recall {label}" for label in labels))  # fmt: skip
     items = baselines[0].method.items
     units = "speakers" if items is not None and items.speakers is not None else "samples"
-    return Table(header, tuple(rows), f"Test part of {where}; intervals resample {units}", left=2)
+    about = f"intervals resample {units}"
+    if few_speakers(baselines[0].method):
+        about = "too few speakers for intervals"
+    return Table(header, tuple(rows), f"Test part of {where}; {about}", left=2)

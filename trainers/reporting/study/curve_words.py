@@ -39,10 +39,12 @@ def _pairs(result: PartResult) -> list[str]:
     if len(_lines(result.methods)) == 1:
         first = result.pairs[0].first
         even = "no different beyond chance"
-        kinds: dict[str, list[str]] = {"better": [], "worse": [], even: []}
+        untold = "not to be told with so few speakers"
+        kinds: dict[str, list[str]] = {"better": [], "worse": [], even: [], untold: []}
         for pair in result.pairs:
             better = pair.better
-            kind = "better" if better is pair.second else "worse" if better else even
+            level = untold if pair.result.interval is None else even
+            kind = "better" if better is pair.second else "worse" if better else level
             kinds[kind].append(str(pair.second.value))
         told = "; ".join(f"{kind} at {', '.join(own)}" for kind, own in kinds.items() if own)
         single = _single(result.pairs)
@@ -64,8 +66,10 @@ def _pairs(result: PartResult) -> list[str]:
         rest = len(pairs) - len(wins[0]) - len(wins[1])
         texts = [told] if told else []
         if rest:
+            few = any(pair.result.interval is None for pair in pairs)
             texts.append(
-                f"at {rest} of {len(pairs)} values {first_line} and {second_line} do not differ"
+                f"at {rest} of {len(pairs)} values {first_line} and {second_line} "
+                f"{'have too few speakers to be told apart' if few else 'do not differ'}"
             )
         points.append(f"at equal {field}, {'; '.join(texts)}{_single(pairs)}.")
     return points

@@ -25,9 +25,13 @@ def data_section(runs: Sequence[Run]) -> list[Block]:
     """Corpora and splits, and whether speakers stand in train and test."""
     rows: dict[tuple[str, ...], tuple[str, ...]] = {}
     counts: dict[tuple[str, ...], tuple[str, ...]] = {}
+    digests: dict[str, set[str]] = {}
     for run in runs:
-        data = run.data
-        shards = Path(str(data.get("shards", ""))).name
+        digests.setdefault(_shards(run), set()).add(str(run.data.get("digest")))
+    for run in runs:
+        data, shards = run.data, _shards(run)
+        if len(digests[shards]) > 1:  # packed anew in the same folder
+            shards = f"{shards} (digest {str(data.get('digest'))[:8]})"
         key = (str(data["corpus"]), str(data.get("digest")), str(data["split"]))
         sizes = [sum(data["counts"].get(p, {}).values()) for p in ("train", "validation", "test")]
         shared = int(data["speaker_overlap"].get("train/test") or 0)
@@ -58,6 +62,10 @@ def data_section(runs: Sequence[Run]) -> list[Block]:
         )
         blocks.append(Text(text, "warning"))
     return blocks
+
+
+def _shards(run: Run) -> str:
+    return Path(str(run.data.get("shards", ""))).name
 
 
 def missing_section(study: Study, members: Members) -> list[Block]:

@@ -103,7 +103,7 @@ def _part(values: dict[str, Any]) -> StudyPart:
         name=str(values["name"]),
         title=str(values["title"] or values["name"]),
         text=str(values["text"] or ""),
-        curve=str(values["curve"]) if values.get("curve") else None,
+        curve=_curve(values.get("curve")),
         start_from={key: str(value) for key, value in source.items()} if source else None,
         members=tuple(
             StudyMember(
@@ -117,6 +117,11 @@ def _part(values: dict[str, Any]) -> StudyPart:
             for member in values["members"]
         ),
     )
+
+
+def _curve(field: Any) -> str | None:
+    """What is measured on a trained model changes none of its scores: over that there is no curve."""
+    return None if not field or f"{field}.".startswith("analysis.") else str(field)
 
 
 def read_members(study: Study, left_out: Sequence[str] = ()) -> Members:

@@ -23,8 +23,9 @@ def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> li
     if points:
         blocks.append(Points(tuple(points)))
     note = (
-        "Differences stand where McNemar's test, corrected by Holm over the part's pairs, gives p < .05 "
-        "and the 95 % interval leaves zero out. The highest of several methods is named by its test "
+        "Differences stand where McNemar's test, corrected by Holm over the part's pairs (beside a "
+        "baseline: over all baselines of the method), gives p < .05 and the 95 % interval leaves zero "
+        "out. The highest of several methods is named by its test "
         "score, which flatters it a little; differences within one part say more. The tests cover the "
         "choice of test samples alone, not how scores move from training to training."
     )

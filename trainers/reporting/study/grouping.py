@@ -1,151 +1,122 @@
-"""The runs of a part of a study -> its methods: grouped by settings, folds pooled."""
+"""The runs of a part of a study -> its methods: grouped by settings and data, folds pooled."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from trainers.metrics import SplitMetrics, class_metrics
-from trainers.predictions import PredictionTable, read_predictions
 from trainers.reporting.runs.record import Run
 from trainers.reporting.study.file import StudyMember, StudyPart
-from trainers.reporting.study.methods import Codes, Items, Method, Scored
-from trainers.reporting.study.speakers import speakers_of
+from trainers.reporting.study.methods import Method
+from trainers.reporting.study.pooling import Seeds, pooled_seeds, why_apart
 
 _FOLD = re.compile(r"(.+)-fold(\d+)")
 _SPLIT = "data.split"
+_ANALYSIS = "analysis."
+
+Row = tuple[StudyMember, Run]
 
 
 def methods_of(part: StudyPart, found: Mapping[str, Run]) -> list[Method]:
     """The methods of a part, in the order of its members, from the runs that are there.
 
+    Runs of one method agree in recipe, split, settings, and in the data that they read. Those that
+    differ only in what was measured afterwards (``analysis.``) are one training: the first is scored.
     Runs of splits named <name>-fold<n> are pooled over their folds: the test parts of all folds make
     one. A seed that lacks folds which another seed has is left out, and a note says so.
     """
     rows = [
-        (member, found[member.run], _settings(member, part.curve))
+        (member, found[member.run])
         for member in part.members
         if member.run in found and "test" in found[member.run].splits
     ]
-    if not rows:
-        return []
-    recipes = {run.recipe for _, run, _ in rows}
-    splits = {_split(run)[0] for _, run, _ in rows}
-    groups: dict[str, list[tuple[StudyMember, Run, dict[str, Any]]]] = {}
-    for row in rows:
-        key = [
-            row[1].recipe,
-            _split(row[1])[0],
-            row[1].data["corpus"],
-            row[2],
-            _value(part, row[1]),
-        ]
-        groups.setdefault(json.dumps(key, sort_keys=True), []).append(row)
+    recipes = {run.recipe for _, run in rows}
+    splits = {_split(run)[0] for _, run in rows}
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for member, run in rows:
+        split, fold = _split(run)
+        settings = _settings(member, part.curve)
+        about = [run.recipe, split, fold > 0, run.data["corpus"], settings, _value(part, run)]
+        packings = groups.setdefault(json.dumps(about, sort_keys=True), {})
+        packings.setdefault(str(run.data.get("digest", "unknown")), []).append((member, run))
     methods: list[Method] = []
-    for group in groups.values():
-        method = _method(part, group, len(recipes) > 1, len(splits) > 1)
-        if any(method.name == other.name for other in methods):  # such as corpora of one name
-            method = replace(method, name=f"{method.name} ({len(methods) + 1})")
-        methods.append(method)
+    for packings in groups.values():
+        for digest, group in packings.items():
+            member, run = group[0]
+            settings, split = _settings(member, part.curve), _split(run)[0]
+            words = [run.recipe] if len(recipes) > 1 else []
+            words += [_setting(key, value) for key, value in settings.items()]
+            if len(splits) > 1 and split not in words:
+                words.append(split)
+            notes = []
+            if len(packings) > 1:
+                words.append(f"data {digest[:8]}")
+                notes.append(
+                    f"{', '.join(words)}: its trainings read other data than those of equal settings "
+                    "(the digests of the shards differ), so they are another row"
+                )
+            for method in _methods(part, group, words, notes):
+                if any(method.name == other.name for other in methods):  # such as equal corpora
+                    method = replace(method, name=f"{method.name} ({len(methods) + 1})")
+                methods.append(method)
     return methods
 
 
-def _method(
-    part: StudyPart,
-    group: Sequence[tuple[StudyMember, Run, dict[str, Any]]],
-    many_recipes: bool,
-    many_splits: bool,
-) -> Method:
-    _, first, settings = group[0]
-    split = _split(first)[0]
-    value = _value(part, first)
-    words = [first.recipe] if many_recipes else []
-    words += [_setting(key, value) for key, value in settings.items()]
-    if many_splits and split not in words:
-        words.append(split)
-    line = ", ".join(words) or first.recipe
-    name = ", ".join([*words, _setting(part.curve, value)] if part.curve else words) or first.recipe
+def _methods(
+    part: StudyPart, group: Sequence[Row], words: Sequence[str], notes: Sequence[str]
+) -> list[Method]:
+    """One, or one a fold where these cannot be pooled."""
+    run = group[0][1]
+    value = _value(part, run)
+    line = ", ".join(words) or run.recipe
+    name = ", ".join([*words, _setting(part.curve, value)] if part.curve else words) or run.recipe
     seeds: dict[int, dict[int, Run]] = {}
-    for member, run, _ in group:
+    for member, run in group:
         seeds.setdefault(member.seed, {}).setdefault(_split(run)[1], run)
-    folds = sorted({fold for runs in seeds.values() for fold in runs})
-    most = max(len(runs) for runs in seeds.values())
-    notes = []
-    whole = {seed: runs for seed, runs in seeds.items() if len(runs) == most}
-    if len(whole) < len(seeds):
-        out = ", ".join(str(seed) for seed in seeds if seed not in whole)
-        notes.append(f"{name}: seed {out} left out, it lacks folds")
-    if most < len(folds):
-        notes.append(f"{name}: no seed has all of the folds {', '.join(map(str, folds))}")
-    return _pooled(name, value, line, split, most, whole, notes)
+    folds, told = _shared_folds(name, seeds)
+    seeds = {seed: runs for seed, runs in seeds.items() if tuple(sorted(runs)) == folds}
+    notes = [*notes, *told]
+
+    def method(folds: tuple[int, ...], tail: str, notes: Sequence[str]) -> Method:
+        own: Seeds = {
+            seed: {fold: run for fold, run in runs.items() if fold in folds}
+            for seed, runs in seeds.items()
+        }
+        scored, items, problem = pooled_seeds(own)
+        notes = (*notes, *([f"{name}{tail}: {problem}"] if problem else []))
+        measured: dict[str, list[Run]] = {}
+        for member, run in group:
+            if member.seed in own and _split(run)[1] in folds:
+                words = [name + tail, *_analysis(member)]
+                measured.setdefault(", ".join(words), []).append(run)
+        return Method(
+            name + tail, value, line + tail, _split(group[0][1])[0], () if folds == (0,) else folds,
+            scored, items, notes, {words: tuple(runs) for words, runs in measured.items()},
+        )  # fmt: skip
+
+    if not (why := why_apart(seeds)):
+        return [method(folds, "", notes)]
+    notes.append(f"{name}: its folds are not pooled: {why}")
+    return [
+        method((fold,), f", fold {fold}", [] if place else notes)
+        for place, fold in enumerate(folds)
+    ]
 
 
-def _pooled(
-    name: str, value: Any, line: str, split: str, folds: int,
-    seeds: Mapping[int, Mapping[int, Run]], notes: list[str],
-) -> Method:  # fmt: skip
-    items: Items | None = None
-    scored = []
-    for seed, by_fold in seeds.items():
-        runs = tuple(by_fold[fold] for fold in sorted(by_fold))
-        pooled = _predictions(runs)
-        predicted = None
-        if pooled is not None:
-            own, predicted = pooled
-            items = items or own
-            if not own.same(items):
-                notes.append(f"{name}: the seeds have different test samples, so none is paired")
-                items, predicted = None, None
-        metrics = runs[0].splits["test"]
-        if len(runs) > 1:
-            if pooled is None:
-                notes.append(f"{name}: a fold has no file of predictions; only fold 1 is shown")
-            else:
-                metrics = _metrics(runs, *pooled)
-        scored.append(Scored(seed, runs, metrics, predicted))
-    if items is None or any(one.predicted is None for one in scored):
-        items = None
-        scored = [Scored(one.seed, one.runs, one.metrics, None) for one in scored]
-    return Method(name, value, line, split, folds, tuple(scored), items, tuple(notes))
-
-
-def _predictions(runs: Sequence[Run]) -> tuple[Items, Codes] | None:
-    """The test samples and predictions of runs of different folds, by key."""
-    tables: list[PredictionTable] = []
-    speakers: list[Codes | None] = []
-    for run in runs:
-        path = run.path / "eval" / "predictions-test.csv"
-        if not path.is_file():
-            return None
-        tables.append(read_predictions(path))
-        speakers.append(speakers_of(run, tables[-1].keys))
-    if len({table.labels for table in tables}) > 1:
-        return None
-    keys = [key for table in tables for key in table.keys]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    known = [one for one in speakers if one is not None]
-    items = Items(
-        corpus=str(runs[0].data["corpus"]),
-        keys=tuple(keys[n] for n in order),
-        labels=tables[0].labels,
-        truth=np.concatenate([table.truth for table in tables])[order],
-        speech=runs[0].task == "emotion",
-        speakers=np.concatenate(known)[order] if len(known) == len(tables) else None,
-    )
-    return items, np.concatenate([table.predicted for table in tables])[order]
-
-
-def _metrics(runs: Sequence[Run], items: Items, predicted: Codes) -> SplitMetrics:
-    """Of the pooled folds. The files hold no exact losses: theirs is the mean of the folds', by items."""
-    tests = [run.splits["test"] for run in runs]
-    loss = np.average([test.loss for test in tests], weights=[test.items for test in tests])
-    return class_metrics(items.truth, predicted, items.labels, np.full(len(predicted), loss))
+def _shared_folds(name: str, seeds: Seeds) -> tuple[tuple[int, ...], list[str]]:
+    """The largest set of folds that a seed has (of equal ones that of most seeds), and what is left out."""
+    sets = Counter(tuple(sorted(runs)) for runs in seeds.values())
+    folds = max(sets, key=lambda one: (len(one), sets[one]))
+    out = [str(seed) for seed, runs in seeds.items() if tuple(sorted(runs)) != folds]
+    if not out:
+        return folds, []
+    text = f"{name}: seed {', '.join(out)} left out, it lacks folds that others have"
+    return folds, [text]
 
 
 def _split(run: Run) -> tuple[str, int]:
@@ -157,10 +128,23 @@ def _split(run: Run) -> tuple[str, int]:
 
 def _settings(member: StudyMember, curve: str | None) -> dict[str, Any]:
     """The member's grid values that make it a method of its own."""
-    varied = {key: value for key, value in member.varied.items() if key != curve}
+    varied = {
+        key: value
+        for key, value in member.varied.items()
+        if key != curve and not f"{key}.".startswith(_ANALYSIS)
+    }
     if _FOLD.fullmatch(str(varied.get(_SPLIT, ""))):
         del varied[_SPLIT]
     return varied
+
+
+def _analysis(member: StudyMember) -> list[str]:
+    """What was measured on the member's model, where the part's members differ in that."""
+    return [
+        _setting(key, value)
+        for key, value in member.varied.items()
+        if f"{key}.".startswith(_ANALYSIS)
+    ]
 
 
 def _value(part: StudyPart, run: Run) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
@@ -14,6 +15,8 @@ from trainers.metrics import SplitMetrics
 from trainers.reporting.runs.record import Run
 
 Codes = NDArray[np.int64]
+NO_SEED = -1
+"""Of what draws nothing, such as a baseline: no training has it, so that it is paired with all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,14 @@ class Method:
     """What tells it from other methods of the same value."""
     split: str
     """Name of the split; of folds what they share."""
-    folds: int
-    """1: a single split."""
+    folds: tuple[int, ...]
+    """Those that are pooled, of a split in folds; empty for a single split."""
     scored: tuple[Scored, ...]
     items: Items | None
     """None where a run has no file of predictions."""
     notes: tuple[str, ...]
+    measured: Mapping[str, tuple[Run, ...]] = field(default_factory=dict)
+    """Its name, with what was measured where runs differ in that, -> the runs that it was measured on."""
 
     @property
     def runs(self) -> list[Run]:
@@ -78,8 +83,17 @@ class Method:
 
     @property
     def protocol(self) -> str:
-        """The split in words."""
-        return f"{self.split}, {self.folds} folds pooled" if self.folds > 1 else self.split
+        """The split in words, with the folds where they are not all of it."""
+        if not self.folds:
+            return self.split
+        named = re.search(r"\d+$", self.split)  # speaker5: the name that `sokhan split` gives
+        number = int(named[0]) if named else 0
+        if len(self.folds) > 1 and self.folds == tuple(range(1, number + 1)):
+            return f"{self.split}, {number} folds pooled"
+        if len(self.folds) == 1:
+            return f"{self.split}, fold {self.folds[0]}"
+        of = f" of {number}" if number else ""
+        return f"{self.split}, folds {', '.join(map(str, self.folds))}{of} pooled"
 
     @property
     def leaky(self) -> bool:

@@ -74,7 +74,8 @@ def part_result(position: int, part: StudyPart, members: Members) -> PartResult:
 
 def time_text(result: PartResult) -> str:
     """Time of all its trainings."""
-    runs = {run.path: run for method in result.methods for run in method.runs}
+    measured = [runs for method in result.methods for runs in method.measured.values()]
+    runs = {run.path: run for runs in measured for run in runs}
     runs |= {run.path: run for run in result.language_models}
     return duration(sum(float(run.summary["seconds"]) for run in runs.values()))
 

@@ -11,7 +11,7 @@ from trainers.reporting.runs.analyses import analysis_blocks
 from trainers.reporting.runs.language_model import loss_chart, token_results
 from trainers.reporting.study.curve_words import curve_sentences
 from trainers.reporting.study.curves import over_epochs, over_field
-from trainers.reporting.study.file import Members
+from trainers.reporting.study.file import Members, StudyPart
 from trainers.reporting.study.part_result import PartResult, against_independent
 from trainers.reporting.study.significance import (
     pair_sections,
@@ -31,11 +31,7 @@ def part_sections(
     blocks: list[Block] = [Heading(2, result.title)]
     blocks += [Text(" ".join(text.split())) for text in part.text.split("\n\n") if text.strip()]
     if part.start_from:
-        source = ", ".join(f"{key} {value}" for key, value in part.start_from.items())
-        text = (
-            f"Each training goes on from the weights of a finished one ({source}), of equal seed."
-        )
-        blocks.append(Text(text, "note"))
+        blocks.append(Text(_beginning(part, part.start_from, results), "note"))
     missing = [m.label for m in part.members if m.run in members.missing]
     if missing:
         blocks.append(
@@ -64,10 +60,25 @@ def part_sections(
             pair_table(twins, "continued with independent"),
         ]
     blocks += _headed("Over epochs", over_epochs(methods, name))
-    blocks += _headed(
-        "Measured on the models", analysis_blocks({m.name: m.runs for m in methods}, name)
-    )
+    measured = {name: runs for method in methods for name, runs in method.measured.items()}
+    blocks += _headed("Measured on the models", analysis_blocks(measured, name))
     return blocks
+
+
+def _beginning(part: StudyPart, source: dict[str, str], results: Sequence[PartResult]) -> str:
+    """From whose weights its trainings go on: those of equal seed, or the only ones there are."""
+    named = ", ".join(f"{key} {value}" for key, value in source.items())
+    members = [
+        member
+        for other in results
+        for member in other.part.members
+        if other.part.name == source.get("part") and member.recipe == source.get("recipe")
+    ]
+    if len(members) != 1:
+        return f"Each training goes on from the weights of a finished one ({named}), of equal seed."
+    text = f"Each training goes on from the weights of one finished training ({named}), of seed"
+    others = {member.seed for member in part.members} - {members[0].seed}
+    return f"{text} {members[0].seed}{', whatever its own seed' if others else ', as its own'}."
 
 
 def _headed(title: str, blocks: Sequence[Block]) -> list[Block]:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from trainers.reporting.runs.analyses import layer_means
+from trainers.reporting.runs.analyses import layer_means, over_folds
+from trainers.reporting.runs.record import Run
 from trainers.reporting.runs.removed_heads import fall, removed_points
 from trainers.reporting.statistics.tests import in_words, short
 from trainers.reporting.study.baselines import Baseline
 from trainers.reporting.study.curve_words import curve_sentences
 from trainers.reporting.study.methods import Method
 from trainers.reporting.study.part_result import PartResult
-from trainers.reporting.study.significance import Pair, interval_text, pairs_of
+from trainers.reporting.study.significance import Pair, interval_text, tested
 
 _NAMED = 6
 """Methods that a sentence names; of more it gives the number."""
@@ -40,21 +41,25 @@ def sentences(result: PartResult, baselines: Sequence[Baseline]) -> list[str]:
             )
         rival = rival_of(best, baselines, result.score)
         if rival:
-            pairs, _ = pairs_of([best, rival.method], None)
+            # The best of several was picked: all of them were tries to beat the method.
+            own = baselines_of(best, baselines)
+            over = f" over {'its one baseline' if len(own) == 1 else f'its {len(own)} baselines'}"
             points += [
-                f"beside the best baseline{where}, {in_words(pair.result, pair.single)}."
+                f"beside the best baseline{where}, {in_words(pair.result, pair.single, over)}."
                 f"{_uar_words(pair)}"
-                for pair in pairs
+                for pair in tested([(best, one.method) for one in own])
+                if pair.second is rival.method
             ]
     for method in result.methods:
-        points += _analyses(method)
+        for name, runs in method.measured.items():
+            points += _analyses(name, runs)
     return [f"{result.part.title}: {point}" for point in points]
 
 
 def _ranking(result: PartResult, best: Method) -> str:
     """The tests of the best with the others. They are of accuracy; where another score ranks, the
     best one may be worse in accuracy, and the intervals of that score's differences are told too."""
-    kinds: dict[str, list[str]] = {"better": [], "worse": [], "equal": []}
+    kinds: dict[str, list[str]] = {"better": [], "worse": [], "equal": [], "untold": []}
     uar: dict[str, list[str]] = {}
     this = ""
     for pair in result.pairs:
@@ -64,7 +69,8 @@ def _ranking(result: PartResult, best: Method) -> str:
         name = f"this training of {other.name}" if other.name in pair.single else other.name
         this = this or (" of this training" if best.name in pair.single else "")
         better = pair.better
-        kinds["equal" if better is None else "better" if better is best else "worse"].append(name)
+        even = "untold" if pair.result.interval is None else "equal"
+        kinds[even if better is None else "better" if better is best else "worse"].append(name)
         if pair.uar is not None:
             low, high = pair.uar.low, pair.uar.high
             if pair.second is best:
@@ -81,6 +87,10 @@ def _ranking(result: PartResult, best: Method) -> str:
         texts.append(f"{its} is worse beyond chance than that of {_names(kinds['worse'])}.")
     if kinds["equal"]:
         texts.append(f"{its} does not differ beyond chance from that of {_names(kinds['equal'])}.")
+    if kinds["untold"]:
+        texts.append(
+            f"The test part has too few speakers to tell it from {_names(kinds['untold'])}."
+        )
     for where, names in uar.items():
         texts.append(f"The interval of its difference in UAR {where} beside {_names(names)}.")
     return " ".join(texts) or "It was tested against no other."
@@ -97,36 +107,38 @@ def _uar_words(pair: Pair) -> str:
     )
 
 
-def _analyses(method: Method) -> list[str]:
+def _analyses(name: str, runs: Sequence[Run]) -> list[str]:
+    """What was measured on the models of a method, whose name stands before it."""
     texts = []
-    pruning = [run.analyses["pruning"] for run in method.runs if "pruning" in run.analyses]
+    pruning = [run.analyses["pruning"] for run in runs if "pruning" in run.analyses]
     if pruning:
-        texts += _removed_heads(method, pruning)
-    probes = [run.analyses["probes"] for run in method.runs if "probes" in run.analyses]
+        texts += _removed_heads(name, pruning)
+    over = f", {over_folds(runs)}" if over_folds(runs) else ""
+    probes = [run.analyses["probes"] for run in runs if "probes" in run.analyses]
     if probes:
-        score = "uar" if method.first.task == "emotion" else "accuracy"
+        score = "uar" if runs[0].task == "emotion" else "accuracy"
         layers = layer_means(probes, score)
         best = max(layers, key=lambda layer: layers[layer])
         last = max(layers)
         other = f"; the last {short(layers[last])}" if best != last else ""
         texts.append(
-            f"of the layers of {method.name}, layer {best} of {last} is the best for a linear "
-            f"probe ({'UAR' if score == 'uar' else 'accuracy'} {short(layers[best])}{other})."
+            f"of the layers of {name}, layer {best} of {last} is the best for a linear "
+            f"probe ({'UAR' if score == 'uar' else 'accuracy'} {short(layers[best])}{other}{over})."
         )
-    noise = [run.analyses["noise"] for run in method.runs if "noise" in run.analyses]
+    noise = [run.analyses["noise"] for run in runs if "noise" in run.analyses]
     if noise:
         clean, noised = (
             mean(float(one[kind]["uar"]) for one in noise) for kind in ("clean", "noised")
         )
         changed = mean(float(one["changed"]) for one in noise)
         texts.append(
-            f"noise on the test clips moves the UAR of {method.name} from {short(clean)} to "
-            f"{short(noised)} and changes {changed:.0%} of its answers."
+            f"noise on the test clips moves the UAR of {name} from {short(clean)} to {short(noised)} and "
+            f"changes {changed:.0%} of its answers{over}."
         )
     return texts
 
 
-def _removed_heads(method: Method, pruning: Sequence[dict[str, Any]]) -> list[str]:
+def _removed_heads(name: str, pruning: Sequence[dict[str, Any]]) -> list[str]:
     """What is left with about half of the heads gone."""
     by_importance = removed_points(pruning, "importance")
     at_random = removed_points(pruning, "random")
@@ -140,31 +152,48 @@ def _removed_heads(method: Method, pruning: Sequence[dict[str, Any]]) -> list[st
     )
     whole = [one["whole"] for one in pruning]
     falls = [
-        f"{less:.1%} of {name}"
-        for name, key in (("the parameters", "parameters"), ("the time of a batch", "milliseconds"))
+        f"{less:.1%} of {what}"
+        for what, key in (("the parameters", "parameters"), ("the time of a batch", "milliseconds"))
         if (less := fall(whole, points, key)) is not None
     ]
     gone = mean(point["removed_share"] for point in points)
     before = mean(float(one["accuracy"]) for one in whole)
     return [
-        f"with {gone:.0%} of the heads of {method.name} removed and nothing trained again, "
+        f"with {gone:.0%} of the heads of {name} removed and nothing trained again, "
         f"accuracy goes from {short(before)} to {short(kept)} by importance and to "
-        f"{short(drawn)} at random (mean of {len(at_random[share])} draws)"
+        f"{short(drawn)} at random (mean of {_draws(len(at_random[share]), len(pruning))})"
         f"{'; that saves ' + ' and '.join(falls) if falls else ''}."
     ]
 
 
-def rival_of(method: Method, baselines: Sequence[Baseline], score: str) -> Baseline | None:
-    """The best baseline on the same samples of the same shards: those of another packing hold other
-    texts or sounds under the same keys."""
+def _draws(removals: int, trainings: int) -> str:
+    """6 removals of 2 trainings are 3 draws in each."""
+    if trainings == 1:
+        return count_text(removals, "draw")
+    if removals % trainings:
+        return f"{removals} draws in {trainings} trainings"
+    return f"{count_text(removals // trainings, 'draw')} in each of {trainings} trainings"
+
+
+def baselines_of(method: Method, baselines: Sequence[Baseline]) -> list[Baseline]:
+    """Those on the same samples of the same shards: those of another packing hold other texts or sounds
+    under the same keys."""
     if method.items is None:
-        return None
+        return []
     digest = str(method.first.data.get("digest"))
-    own = [
+    return [
         one
         for one in baselines
-        if one.digest == digest and one.method.items and method.items.same(one.method.items)
+        if one.digest == digest
+        and one.method.protocol == method.protocol
+        and one.method.items
+        and method.items.same(one.method.items)
     ]
+
+
+def rival_of(method: Method, baselines: Sequence[Baseline], score: str) -> Baseline | None:
+    """The best of them."""
+    own = baselines_of(method, baselines)
     return max(own, key=lambda one: one.method.values(score)[0], default=None)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from trainers.reporting.page.blocks import Block, Heading, Points, Table, Text
 from trainers.reporting.statistics.bootstrap import (
+    FEWEST_CLUSTERS,
     Interval,
     Resampling,
     Score,
@@ -39,6 +40,8 @@ class Pair:
     """First minus second, mean over seeds."""
     compared: tuple[int, int]
     """How many runs of each are compared."""
+    seeds: tuple[int, ...]
+    """Those that both have, where one has others too, which are left out; else none."""
 
     @property
     def single(self) -> frozenset[str]:
@@ -56,8 +59,8 @@ class Pair:
 
 @lru_cache(maxsize=4096)  # the same interval stands in a table, a chart and the findings
 def score_interval(method: Method, score: Score = "accuracy") -> Interval | None:
-    """95 % interval of the mean over seeds, over speakers where they are known; None where the
-    predictions are not there."""
+    """95 % interval of the mean over seeds, over speakers where they are known; None where these are
+    too few, and where the predictions are not there."""
     if method.items is None:
         return None
     runs = np.stack([predicted for _, predicted in method.predictions()])
@@ -104,12 +107,14 @@ def tested(chosen: Sequence[tuple[Method, Method]]) -> list[Pair]:
 
 
 def _pair(a: Method, b: Method) -> Pair | None:
-    if a.items is None or b.items is None or not a.items.same(b.items):
+    if a.items is None or b.items is None or not a.items.same(b.items) or a.folds != b.folds:
         return None
     items, runs = a.items, {a.name: a.predictions(), b.name: b.predictions()}
-    shared = set(dict(runs[a.name])) & set(dict(runs[b.name]))
+    seeds = [set(dict(own)) for own in runs.values()]
+    shared = seeds[0] & seeds[1]
     if shared:  # means over other seeds would mix the difference with that of the seeds
         runs = {name: [one for one in own if one[0] in shared] for name, own in runs.items()}
+    alone = tuple(sorted(shared)) if shared and seeds[0] != seeds[1] else ()
     (result,) = compare(runs, items.truth, _resampling(items))
     uar, difference = None, 0.0
     first, second = ([codes for _, codes in own] for own in runs.values())
@@ -120,17 +125,25 @@ def _pair(a: Method, b: Method) -> Pair | None:
         ]
         difference = means[0] - means[1]
         uar = difference_interval(items.truth, first, second, "uar", _resampling(items))
-    return Pair(a, b, result, uar, difference, (len(first), len(second)))
+    return Pair(a, b, result, uar, difference, (len(first), len(second)), alone)
 
 
 def pair_words(pairs: Sequence[Pair]) -> tuple[str, ...]:
     """A sentence a pair, the surest first; of very many the first few."""
     told = sorted(pairs, key=lambda pair: pair.result.adjusted_p)
-    words = [in_words(pair.result, pair.single) + "." for pair in told[:_IN_WORDS]]
+    words = [f"{in_words(pair.result, pair.single)}{_seeds(pair)}." for pair in told[:_IN_WORDS]]
     if len(told) > _IN_WORDS:
         rest = sum(pair.result.stands for pair in told[_IN_WORDS:])
         words.append(f"{len(told) - _IN_WORDS} more pairs in the table, of which {rest} stand.")
     return tuple(words)
+
+
+def _seeds(pair: Pair) -> str:
+    """Why its means are not those of the tables, where they are not."""
+    if not pair.seeds:
+        return ""
+    seeds = ", ".join(map(str, pair.seeds))
+    return f" (over the seeds that both have, {seeds})"
 
 
 def pair_sections(
@@ -148,9 +161,14 @@ def pair_sections(
     blocks: list[Block] = [
         Heading(3, "Which differences stand"), Points(tuple(words)), pair_table(pairs, what),
     ]  # fmt: skip
-    if not any(pair.uar for pair in pairs):
+    if not _speech(pairs):
         return blocks
-    if _clustered(pairs):
+    if any(pair.result.interval is None for pair in pairs):
+        text = (
+            f"No interval stands where the test part has fewer than {FEWEST_CLUSTERS} speakers: so few "
+            "say nothing of others, and no difference stands."
+        )
+    elif _clustered(pairs):
         text = (
             "McNemar's test takes samples as independent, which clips of one speaker are not; a "
             "difference stands only if the interval over speakers agrees."
@@ -169,7 +187,7 @@ def pair_sections(
 
 def pair_table(pairs: Sequence[Pair], what: str) -> Table:
     """One row a pair; ``what`` says which pairs they are."""
-    speech = any(pair.uar for pair in pairs)
+    speech = _speech(pairs)
     header = ("first", "second", "stands", "difference in accuracy", "95 % interval",
               *(("difference in UAR", "95 % interval") if speech else ()),
               "p, Holm", "p", "first only right", "second only right")  # fmt: skip
@@ -180,6 +198,15 @@ def pair_table(pairs: Sequence[Pair], what: str) -> Table:
         f"{'speakers' if _clustered(pairs) else 'samples'}"
     )
     return Table(header, tuple(_row(pair, speech) for pair in pairs), caption, left=3)
+
+
+def few_speakers(method: Method) -> bool:
+    """Whether its test samples are of too few speakers for an interval."""
+    return method.items is not None and _resampling(method.items).too_few
+
+
+def _speech(pairs: Sequence[Pair]) -> bool:
+    return any(pair.first.items and pair.first.items.speech for pair in pairs)
 
 
 def _clustered(pairs: Sequence[Pair]) -> bool:

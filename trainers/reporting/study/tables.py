@@ -7,8 +7,9 @@ from statistics import mean
 
 from trainers.reporting.page.blocks import Block, Table, Text, duration, number, spread, thousands
 from trainers.reporting.runs.costs import peak_memory, rate_text
+from trainers.reporting.statistics.bootstrap import FEWEST_CLUSTERS
 from trainers.reporting.study.methods import Method
-from trainers.reporting.study.significance import interval_text, score_interval
+from trainers.reporting.study.significance import few_speakers, interval_text, score_interval
 
 
 def method_tables(methods: Sequence[Method]) -> list[Block]:
@@ -19,6 +20,13 @@ def method_tables(methods: Sequence[Method]) -> list[Block]:
         text = (
             f"The same speakers are in train and test ({', '.join(dict.fromkeys(leaky))}): these "
             "scores are those of a speaker-dependent system and say nothing of new voices."
+        )
+        blocks.append(Text(text, "warning"))
+    few = [method.protocol for method in methods if few_speakers(method)]
+    if few:
+        text = (
+            f"The test part has fewer than {FEWEST_CLUSTERS} speakers ({', '.join(dict.fromkeys(few))}): "
+            "too few speakers for intervals, and no difference stands."
         )
         blocks.append(Text(text, "warning"))
     blocks += [Text(note, "warning") for method in methods for note in method.notes]
@@ -80,8 +88,8 @@ def subsets(methods: Sequence[Method]) -> list[Block]:
     header = ("method", *(f"{name} ({n})" for name, n in zip(names, sizes, strict=True)))
     title = "UAR" if score == "uar" else "Accuracy"
     caption = f"{title} on subsets of the test part (their samples), mean over seeds"
-    if any(method.folds > 1 for method in methods):
-        caption += "; of folds the mean by samples"
+    if any(len(method.folds) > 1 for method in methods):
+        caption += "; mean over folds by samples, not pooled as the scores above"
     return [Table(header, rows, caption)]
 
 
