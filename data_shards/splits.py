@@ -6,6 +6,7 @@ A split is ``splits/<name>.npy`` (one small integer a sample, in index order) an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -94,6 +95,12 @@ def load_split(index: ShardIndex, name: str = "") -> Split:
         name, codes, document["protocol"], tuple(document["names"]), document["seed"],
         document["notes"],
     )  # fmt: skip
+
+
+def table_digest(root: Path, name: str) -> str:
+    """SHA-256 of a split's table; empty where there is none."""
+    path = root / "splits" / f"{name}.npy"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def check_classes(index: ShardIndex, split: Split, parts: tuple[str, ...] = PARTS) -> None:

@@ -25,7 +25,14 @@ from data_shards.plan import (
     select_entries,
 )
 from data_shards.reader import Augmentation, MicroBatches, RankRequests, open_loader
-from data_shards.splits import PARTS, Split, check_classes, label_counts, speaker_overlap
+from data_shards.splits import (
+    PARTS,
+    Split,
+    check_classes,
+    label_counts,
+    speaker_overlap,
+    table_digest,
+)
 from data_shards.staging import forget
 from trainers.staging import stage
 from trainers.task import Batch, Task
@@ -202,6 +209,7 @@ class RunData:
             "shards": str(self.index.root),
             "digest": manifest.digest,
             "split": self.split.name,
+            "split_digest": table_digest(self.index.root, self.split.name),
             "protocol": self.split.protocol,
             "counts": counts,
             "train_entries": len(self.entries("train")),
