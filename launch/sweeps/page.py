@@ -15,6 +15,7 @@ from launch.sweeps.sweep import for_report
 def write_page(folder: Path) -> int:
     """Write the page of the study in a sweep's folder and say where it is, or why there is none;
     returns the exit code. The runs stay as they are in any case."""
+    print("writing the page: baselines, intervals and tests first ...", flush=True)
     from trainers.reporting.study.page import write_study
 
     try:

@@ -63,7 +63,9 @@ def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], 
             detail = "holds a finished run with other settings; --overwrite replaces it"
             status = replace(status, state="failed", detail=detail)
         elif status.state == "finished" and (changed := was_other_data(member.run)):
-            detail = f"holds a finished run on other data ({changed} made anew); --overwrite replaces it"
+            detail = (
+                f"holds a finished run on other data ({changed} made anew); --overwrite replaces it"
+            )
             status = replace(status, state="failed", detail=detail)
         elif outcome and status.state not in (*IN_HAND, "finished"):
             status = replace(status, state="failed", detail=last_line(outcome.words))
