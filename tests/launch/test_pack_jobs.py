@@ -51,7 +51,7 @@ def test_parts_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (3, ["--slurm", "3", "--wait", "--at_most", "1", "--cluster", "local"]),
         (2, ["--slurm=2", "--cluster=local", "--slurm.time=5m", "--processes", "1"]),
-        (4, ["--slurm", "9", "--clus", "local"]),  # no more parts than shards
+        (4, ["--slurm", "9", "--cluster", "local"]),  # no more parts than shards
     ],
 )
 def test_parts_in_turn_where_there_is_no_slurm(
