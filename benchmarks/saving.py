@@ -25,10 +25,10 @@ import torch
 
 from configs.models import BertConfig
 from configs.schema import CheckpointConfig, EngineConfig, OptimConfig
+from trainers.checkpoints.saving import Saver
 from trainers.engine import Engine
 from trainers.models.bert import build_nli_model
-from trainers.saving import Saver
-from trainers.world import World, join_world
+from trainers.ranks.world import World, join_world
 
 
 @dataclass

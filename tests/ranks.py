@@ -75,7 +75,7 @@ def _serve(rank: int, size: int, port: int, pipe: Connection) -> None:
     )  # fmt: skip
     import torch
 
-    from trainers.world import join_world
+    from trainers.ranks.world import join_world
 
     torch.set_num_threads(1)
     world = join_world()

@@ -29,7 +29,7 @@ from launch.local import check
 from tests.documentation import FIELDS, PAGES, ROOT, Block, blocks, prose, with_fields
 from tests.ranks import RankPool
 from tests.stand_ins import make_stand_ins
-from trainers.world import World
+from trainers.ranks.world import World
 
 Ranks = Callable[[int], RankPool]
 TINY = [

@@ -32,10 +32,10 @@ from configs.rank_status import (
     report,
     withdraw,
 )
-from trainers.stopping import Stopped, watch_signals
+from trainers.ranks.stopping import Stopped, watch_signals
 
 if TYPE_CHECKING:
-    from trainers.world import World
+    from trainers.ranks.world import World
 
 LAST_WORDS = 2.0
 """Seconds that a failed rank stays, so that others learn that the error has been told."""
@@ -103,9 +103,9 @@ def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
     world: World | None = None
     flags = " ".join(beginning.flags())
     try:
-        from trainers.disk import telling_of_disks
+        from trainers.files.disk import telling_of_disks
+        from trainers.ranks.world import join_world, leave_world
         from trainers.run import train
-        from trainers.world import join_world, leave_world
 
         world = join_world(timedelta(minutes=max(r.engine.timeout_minutes for r in recipes)))
         try:

@@ -34,9 +34,9 @@ from data_shards.splits import (
     table_digest,
 )
 from data_shards.staging import forget
-from trainers.staging import stage
-from trainers.task import Batch, Task
-from trainers.world import World
+from trainers.ranks.staging import stage
+from trainers.ranks.world import World
+from trainers.tasks.task import Batch, Task
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from configs.check import zero_stage
 from configs.errors import InputError
 from configs.schema import EngineConfig, OptimConfig
-from trainers.optim import build_optimizer, set_rate
-from trainers.sharding import (
+from trainers.checkpoints.sharding import (
     Piece,
     buffer_pieces,
     count_updates,
@@ -23,7 +22,8 @@ from trainers.sharding import (
     share,
     trained_pieces,
 )
-from trainers.world import World
+from trainers.optim import build_optimizer, set_rate
+from trainers.ranks.world import World
 
 _LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 

@@ -10,11 +10,11 @@ from configs.errors import InputError
 from configs.load import load_recipe
 from data_shards.index import open_index
 from data_shards.splits import load_split
-from trainers.checkpoint import CHECKPOINTS, Checkpoint, Damaged, list_checkpoints
-from trainers.facts import TAG
+from trainers.checkpoints.checkpoint import CHECKPOINTS, Checkpoint, Damaged, list_checkpoints
+from trainers.checkpoints.facts import TAG
 from trainers.opening import copy_made
+from trainers.ranks.world import join_world, leave_world
 from trainers.run import card_facts, open_task
-from trainers.world import join_world, leave_world
 
 
 def export_run(run: Path, tag: str, out: Path, overwrite: bool) -> str:

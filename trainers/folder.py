@@ -22,8 +22,8 @@ from configs.errors import InputError, MachineFault
 from configs.files import write_json, write_text
 from configs.load import SUMMARY, AnyRecipe, free_run_folder, signature, to_yaml
 from configs.rank_status import COMMAND, JOB
-from trainers.disk import writing
-from trainers.wandb_run import new_run_id
+from trainers.files.disk import writing
+from trainers.tracking.wandb_run import new_run_id
 
 log = logging.getLogger("sokhan")
 

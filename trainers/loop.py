@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from trainers.checkpoint import tag_of
+from trainers.checkpoints.checkpoint import tag_of
+from trainers.checkpoints.saving import Flags, Saver
+from trainers.checkpoints.state import Best, TrainingState
 from trainers.data import RunData
 from trainers.engine import Engine, LossScaleTooSmall
 from trainers.evaluate import predict
 from trainers.metrics import Metrics
 from trainers.optim import learning_rate
-from trainers.progress import Progress, StepTotals, reset_peak_memory
-from trainers.saving import Flags, Saver
-from trainers.state import Best, TrainingState
+from trainers.ranks.stopping import Stopped, stop_asked
 from trainers.step import StepResult, StepSums, train_step
-from trainers.stopping import Stopped, stop_asked
-from trainers.task import Batch
-from trainers.tracking import Tracker
+from trainers.tasks.task import Batch
+from trainers.tracking.progress import Progress, StepTotals, reset_peak_memory
+from trainers.tracking.tracker import Tracker
 
 
 class TrainingFailed(RuntimeError):

@@ -17,10 +17,20 @@ from pathlib import Path
 from configs.access import group_id, make_parents
 from configs.beginning import Beginning
 from configs.load import AnyRecipe, run_folder, signature
-from trainers.checkpoint import CHECKPOINTS, Checkpoint
+from trainers.checkpoints.checkpoint import CHECKPOINTS, Checkpoint
+from trainers.checkpoints.resume import (
+    check_model,
+    check_never_saved,
+    check_same,
+    choose,
+    find_checkpoints,
+)
+from trainers.checkpoints.rewind import check_rewind, rewind
+from trainers.checkpoints.state import TrainingState
 from trainers.data import RunData
-from trainers.disk import writing
 from trainers.engine import Engine
+from trainers.files.disk import writing
+from trainers.files.line_file import METRICS, PERFORMANCE
 from trainers.folder import (
     RUN,
     RunLock,
@@ -31,12 +41,8 @@ from trainers.folder import (
     list_start,
     read_run,
 )
-from trainers.head_choice import CHOICE
-from trainers.line_file import METRICS, PERFORMANCE
-from trainers.resume import check_model, check_never_saved, check_same, choose, find_checkpoints
-from trainers.rewind import check_rewind, rewind
-from trainers.state import TrainingState
-from trainers.world import World
+from trainers.ranks.world import World
+from trainers.tasks.head_choice import CHOICE
 
 _SCRATCH = ".preparing-"
 MADE_ONCE = ("tokenizer", CHOICE)

@@ -20,30 +20,30 @@ from configs.schema import EmotionRecipe, NliRecipe, Recipe
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import PARTS, Split, load_split
 from trainers.analyses.analyse import analyse
-from trainers.cached_emotion import CachedEmotionTask
-from trainers.card import CardFacts
-from trainers.checkpoint import CHECKPOINTS
+from trainers.checkpoints.checkpoint import CHECKPOINTS
+from trainers.checkpoints.resume import open_verified
+from trainers.checkpoints.saving import Saver
 from trainers.data import RunData
-from trainers.emotion import EmotionTask
 from trainers.engine import Engine
 from trainers.evaluate import predict, write_predictions
+from trainers.exports.card import CardFacts
 from trainers.folder import command_line, describe_environment
 from trainers.loop import Loop, Summary, TrainingFailed
 from trainers.metrics import Metrics
-from trainers.mlm import MlmTask
 from trainers.models.freezing import ParameterReport
-from trainers.nli import NliTask
 from trainers.opening import Start, fetch_made, open_run, scratch_folder
-from trainers.pair_mlm import PairMlmTask
-from trainers.progress import scores_text
-from trainers.resume import open_verified
-from trainers.saving import Saver
-from trainers.stopping import Stopped
+from trainers.ranks.stopping import Stopped
+from trainers.ranks.world import World
 from trainers.subsets import subset_scores
-from trainers.task import Task
-from trainers.tracking import FileTracker, NoTracker, Tracker
-from trainers.wandb_run import open_wandb
-from trainers.world import World
+from trainers.tasks.cached_emotion import CachedEmotionTask
+from trainers.tasks.emotion import EmotionTask
+from trainers.tasks.mlm import MlmTask
+from trainers.tasks.nli import NliTask
+from trainers.tasks.pair_mlm import PairMlmTask
+from trainers.tasks.task import Task
+from trainers.tracking.progress import scores_text
+from trainers.tracking.tracker import FileTracker, NoTracker, Tracker
+from trainers.tracking.wandb_run import open_wandb
 
 
 def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:

@@ -10,7 +10,7 @@ import torch
 
 from trainers.data import RunData
 from trainers.engine import Engine
-from trainers.task import Batch
+from trainers.tasks.task import Batch
 
 _SEED_TAG = 20
 

@@ -33,10 +33,10 @@ from tests.faults.small_disk import (
     small_disk,
 )
 from tests.ranks import RankPool
-from trainers import staging
+from trainers.ranks import staging
+from trainers.ranks.stopping import Stopped
+from trainers.ranks.world import World
 from trainers.run import train
-from trainers.stopping import Stopped
-from trainers.world import World
 
 Ranks = Callable[[int], RankPool]
 

@@ -26,7 +26,7 @@ import torch
 
 from configs.errors import InputError
 from configs.schema import CheckpointConfig
-from trainers.checkpoint import (
+from trainers.checkpoints.checkpoint import (
     CHECKPOINTS,
     FACTS,
     SUMS,
@@ -35,11 +35,11 @@ from trainers.checkpoint import (
     list_checkpoints,
     write_share,
 )
-from trainers.resume import choose
-from trainers.rewind import check_rewind, rewind
-from trainers.saving import Saver
-from trainers.sharding import MOMENTS, WEIGHTS, Piece
-from trainers.world import World
+from trainers.checkpoints.resume import choose
+from trainers.checkpoints.rewind import check_rewind, rewind
+from trainers.checkpoints.saving import Saver
+from trainers.checkpoints.sharding import MOMENTS, WEIGHTS, Piece
+from trainers.ranks.world import World
 
 OLDER, NEWEST = "step-10-evaluated", "step-20-evaluated"
 TENSORS = tuple(

@@ -27,8 +27,8 @@ from tests.faults.damage import (
     try_damages,
 )
 from tests.ranks import RankPool
-from trainers.checkpoint import CHECKPOINTS, SUMS, remove_optimizer
-from trainers.resume import find_checkpoints
+from trainers.checkpoints.checkpoint import CHECKPOINTS, SUMS, remove_optimizer
+from trainers.checkpoints.resume import find_checkpoints
 
 Ranks = Callable[[int], RankPool]
 COUNT = 500

@@ -17,11 +17,11 @@ from configs.schema import CheckpointConfig
 from tests.faults.damage import Warnings, digest, facts_of
 from tests.faults.small_disk import fill, free_pages, make_room, set_read_only, small_disk
 from tests.ranks import RankPool
-from trainers.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
-from trainers.disk import telling_of_disks
-from trainers.saving import Saver
-from trainers.sharding import MOMENTS, WEIGHTS, Piece
-from trainers.world import World
+from trainers.checkpoints.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
+from trainers.checkpoints.saving import Saver
+from trainers.checkpoints.sharding import MOMENTS, WEIGHTS, Piece
+from trainers.files.disk import telling_of_disks
+from trainers.ranks.world import World
 
 Ranks = Callable[[int], RankPool]
 FIRST, NEXT = "step-10-evaluated", "step-20-evaluated"

@@ -15,10 +15,10 @@ from configs.load import load_recipe, run_folder
 from tests.faults.small_disk import fill, fill_up, free_pages, make_room, set_read_only, small_disk
 from tests.launch.launched import Launched, launched
 from tests.ranks import RankPool
-from trainers.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
-from trainers.disk import telling_of_disks
+from trainers.checkpoints.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
+from trainers.files.disk import telling_of_disks
+from trainers.ranks.world import World
 from trainers.run import train
-from trainers.world import World
 
 Ranks = Callable[[int], RankPool]
 NAME = "demo/bert_full"

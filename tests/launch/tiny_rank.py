@@ -13,7 +13,7 @@ from pathlib import Path
 
 from configs.rank_status import STATUS, State, report, status_path
 from launch.supervise import run_ranks
-from trainers.stopping import stop_asked, watch_signals
+from trainers.ranks.stopping import stop_asked, watch_signals
 
 TRACEBACK = "Traceback (most recent call last):\n  ...\nValueError: boom"
 

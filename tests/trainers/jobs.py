@@ -18,18 +18,18 @@ from configs.schema import CheckpointConfig
 from data_shards.index import open_index
 from data_shards.plan import EpochPlan
 from data_shards.splits import load_split
-from trainers.checkpoint import Checkpoint
+from trainers.checkpoints.checkpoint import Checkpoint
+from trainers.checkpoints.saving import Saver
+from trainers.checkpoints.state import TrainingState
 from trainers.data import RunData
 from trainers.engine import Engine
 from trainers.evaluate import predict
 from trainers.loop import Loop, TrainingFailed
 from trainers.optim import learning_rate
+from trainers.ranks.world import World
 from trainers.run import open_task, train
-from trainers.saving import Saver
-from trainers.state import TrainingState
 from trainers.step import train_step
-from trainers.tracking import NoTracker
-from trainers.world import World
+from trainers.tracking.tracker import NoTracker
 
 
 def open_data(world: World, name: str, overrides: list[str]) -> RunData:

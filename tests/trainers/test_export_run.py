@@ -16,7 +16,7 @@ from launch.cli import main
 from tests.ranks import RankPool
 from tests.trainers.jobs import train_recipe
 from trainers.export_run import export_run
-from trainers.mlm import MlmTask
+from trainers.tasks.mlm import MlmTask
 
 Ranks = Callable[[int], RankPool]
 

@@ -22,8 +22,8 @@ from configs.load import SUMMARY, load_recipe, run_folder
 from tests.conftest import REPOSITORY
 from tests.launch.launched import PATIENCE, until
 from tests.ranks import RankPool
+from trainers.ranks.world import World
 from trainers.run import train
-from trainers.world import World
 
 Ranks = Callable[[int], RankPool]
 NAME = "demo/bert_full"

@@ -15,10 +15,10 @@ from data_shards.reader import ShardReader
 from tests.ranks import RankPool
 from tests.trainers.test_run import train_recipe
 from tests.trainers.tiny_models import minilm_folder
-from trainers.checkpoint import Checkpoint, list_checkpoints
-from trainers.export import load_exported
+from trainers.checkpoints.checkpoint import Checkpoint, list_checkpoints
+from trainers.exports.classifier import load_exported
 from trainers.models.tokenizer import load_tokenizer
-from trainers.nli import NliCollate
+from trainers.tasks.nli import NliCollate
 
 CHANGES = {
     "full": [],

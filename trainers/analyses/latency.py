@@ -12,7 +12,7 @@ from torch import Tensor
 from configs.schema import NliRecipe
 from trainers.data import RunData
 from trainers.models.bert import NliModel
-from trainers.world import World
+from trainers.ranks.world import World
 
 _CPU_ITEMS = 8
 """Pairs of the timed batch on a CPU, where an evaluation batch would take minutes."""

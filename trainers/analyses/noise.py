@@ -18,9 +18,9 @@ from torch import nn
 
 from data_shards.plan import Entries
 from data_shards.reader import Augmentation
-from trainers.cached_emotion import with_encoder
 from trainers.data import RunData
 from trainers.evaluate import Predictions, predict
+from trainers.tasks.cached_emotion import with_encoder
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from torch import nn
 
 from configs.schema import EmotionRecipe, NliRecipe
 from data_shards.splits import PARTS
-from trainers.cached_emotion import with_encoder
 from trainers.data import RunData
-from trainers.features import kept_features, layers_of, main_features
 from trainers.metrics import SplitMetrics, class_metrics
 from trainers.models.hubert import EmotionModel
+from trainers.tasks.cached_emotion import with_encoder
+from trainers.tasks.features import kept_features, layers_of, main_features
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """scikit-learn's C, the inverse of the L2 strength, from strong to weak."""

@@ -21,10 +21,10 @@ from configs.schema import NliRecipe
 from trainers.analyses.latency import device_name, forward_timing
 from trainers.data import RunData
 from trainers.evaluate import predict
-from trainers.head_choice import ScoringSamples, round_size, score_heads, scoring_samples
 from trainers.models.bert import NliModel
 from trainers.models.importance import removal_path
 from trainers.models.pruning import Heads, draw_heads, heads_left, prune_heads
+from trainers.tasks.head_choice import ScoringSamples, round_size, score_heads, scoring_samples
 
 
 def pruning_curve(

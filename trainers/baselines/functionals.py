@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from data_shards.index import ShardIndex
 from data_shards.reader import ShardReader
 from data_shards.sample import SAMPLE_RATE
-from trainers.array_file import open_array, save_array
 from trainers.baselines.pitch import F0_WINDOW, HOP, pitch
+from trainers.files.array_file import open_array, save_array
 
 if TYPE_CHECKING:
     from torch import Tensor

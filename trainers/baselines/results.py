@@ -24,7 +24,7 @@ from trainers.baselines.baseline import EVALUATED, Baseline, LeftOut, Parts, maj
 from trainers.baselines.functionals import functionals
 from trainers.baselines.speech import functionals_baselines, speaker_majority
 from trainers.baselines.text import Pair, text_baselines
-from trainers.disk import writing
+from trainers.files.disk import writing
 from trainers.metrics import SplitMetrics, class_metrics
 from trainers.predictions import write_predictions
 from trainers.subsets import subset_scores

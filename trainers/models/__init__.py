@@ -1,0 +1,1 @@
+"""Encoders and heads, and what is done to their weights: freezing, pruning, importance."""

@@ -67,7 +67,7 @@ def apply_regime(
     """Freeze, cut or prune a freshly built model as ``regime`` says, check it, and report.
 
     ``seed`` draws the heads of ``heads_share``, unless they are ``chosen`` by their importance
-    (``trainers.head_choice``). A model that lacks heads keeps lacking them, and they count among
+    (``trainers.tasks.head_choice``). A model that lacks heads keeps lacking them, and they count among
     ``heads_share``. Raises InputError naming the key that is wrong.
     """
     bert, depth = model.bert, model.config.num_hidden_layers

@@ -1,0 +1,1 @@
+"""Files that survive crashes: arrays, JSON lines, and disks that are full."""

@@ -1,0 +1,1 @@
+"""The processes that train together: talking, hanging, stopping and staging as one."""

@@ -1,0 +1,155 @@
+"""BERT's two objectives over pairs of texts: masked tokens, and whether the second text belongs to the
+first (next sentence prediction, Devlin et al. 2019, arXiv 1810.04805).
+
+A row is one pair. In half of the rows the second text is exchanged for one of another pair of the
+micro-batch whose first text differs. What is exchanged and masked depends on (seed, epoch, step,
+micro-batch) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from configs.schema import MlmRecipe
+from data_shards.index import ShardIndex
+from data_shards.reader import Item, Request
+from data_shards.splits import Split
+from trainers.exports.card import CardFacts
+from trainers.models.bert_mlm import PairMlmModel, build_pair_mlm_model
+from trainers.models.freezing import ParameterReport, report_of_all
+from trainers.ranks.world import World
+from trainers.tasks.task import Batch, StepOutput
+from trainers.tasks.token_masks import TokenMasks, check_mask_token, seed_of
+from trainers.tasks.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
+
+
+@dataclass(frozen=True)
+class PairMlmCollate:
+    """Pairs -> (batch, tokens) ids, attention mask and token types, (items,) places to predict, and
+    (batch,) whether the second text is another pair's."""
+
+    masks: TokenMasks
+    max_tokens: int
+    text: Text
+    seed: int
+
+    @property
+    def tokenizer(self) -> Any:
+        """The masks' own."""
+        return self.masks.tokenizer
+
+    def __call__(self, request: Request, items: Sequence[Item]) -> Batch:
+        seed = seed_of(self.seed, request)
+        pairs, exchanged = exchange([texts_of(item.text, self.text) for item in items], seed)
+        tokens = self._encode(pairs, padding=True, return_tensors="pt")
+        ids, attention = tokens["input_ids"], tokens["attention_mask"]
+        masked, places, labels = self.masks(ids, _words(tokens, len(pairs)), seed)
+        inputs = (masked, attention, tokens["token_type_ids"], places, torch.tensor(exchanged))
+        return Batch(request, inputs, labels, float(attention.sum()), float(ids.numel()))
+
+    def count(self, pairs: Pairs) -> list[int]:
+        """Tokens of each pair as it was packed; one whose second text is exchanged may be longer."""
+        return list(map(len, self._encode(pairs)["input_ids"]))
+
+    def _encode(self, pairs: Pairs, **options: Any) -> Any:
+        return self.tokenizer(
+            [first for first, _ in pairs], [second for _, second in pairs],
+            truncation="longest_first", max_length=self.max_tokens, return_token_type_ids=True,
+            **options,
+        )  # fmt: skip
+
+
+def exchange(pairs: Pairs, seed: Sequence[int]) -> tuple[list[tuple[str, str]], list[int]]:
+    """Give about half of the pairs the second text of another one whose first text differs; 1 where
+    that was done, 0 elsewhere. Pairs without such another keep their own."""
+    draws = np.random.Generator(np.random.PCG64([*seed, len(pairs)])).random((len(pairs), 2))
+    result, exchanged = [], []
+    for (first, second), (chance, which) in zip(pairs, draws.tolist(), strict=True):
+        others = [theirs for other, theirs in pairs if other != first and theirs != second]
+        swap = chance < 0.5 and bool(others)
+        result.append((first, others[int(which * len(others))] if swap else second))
+        exchanged.append(int(swap))
+    return result, exchanged
+
+
+def _words(tokens: Any, rows: int) -> Tensor:
+    """(rows, tokens) number of the word that a token belongs to, -1 for special tokens and padding."""
+    table = []
+    for row in range(rows):
+        words, texts = tokens.word_ids(row), tokens.sequence_ids(row)
+        first = 1 + max((w for w, t in zip(words, texts, strict=True) if t == 0), default=-1)
+        table.append(
+            [-1 if t is None else w + t * first for w, t in zip(words, texts, strict=True)]
+        )
+    return torch.tensor(table)
+
+
+class PairMlmTask:
+    """Implements ``trainers.tasks.task.Task``. Its items are the tokens to predict."""
+
+    unit = "tokens"
+    per_unit = 1.0
+    labels: tuple[str, ...] = ()
+
+    def __init__(
+        self, recipe: MlmRecipe, index: ShardIndex, split: Split, folder: Path, world: World
+    ) -> None:
+        self.recipe, self.index = recipe, index
+        model = recipe.model
+        tokenizer = world.main_first(
+            lambda: open_tokenizer(model, index, split.rows("train"), folder)
+        )
+        check_mask_token(tokenizer, model)
+        masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
+        self.collate = PairMlmCollate(masks, model.max_tokens, model.text, recipe.seed)
+        about = f"pair mlm {model.max_tokens}"
+        self._lengths = world.main_first(
+            lambda: count_tokens(index, model.text, tokenizer, folder, about, self.collate.count)
+        )
+
+    def lengths(self) -> NDArray[np.int32]:
+        """(samples,) tokens of each pair."""
+        return self._lengths
+
+    def build_model(self) -> PairMlmModel:
+        """A fresh or published encoder with both heads."""
+        tokenizer = self.collate.tokenizer
+        model = build_pair_mlm_model(
+            self.recipe.model, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed
+        )
+        if self.recipe.engine.activation_checkpointing:
+            model.enable_activation_checkpointing()
+        return model
+
+    def parameters(self, model: nn.Module) -> ParameterReport:
+        """Everything trains."""
+        assert isinstance(model, PairMlmModel)
+        return report_of_all(model, "mlm", model.config.num_hidden_layers)
+
+    def step(self, model: Any, batch: Batch, device: torch.device) -> StepOutput:
+        """Cross entropy a masked token, and with it that of its pair: the mean over tokens is BERT's sum
+        of both means, pairs weighing by their masked tokens."""
+        ids, *others, exchanged = (tensor.to(device, non_blocking=True) for tensor in batch.inputs)
+        logits, pair_logits = model(ids, *others)
+        labels = batch.labels.to(device, non_blocking=True)
+        tokens = functional.cross_entropy(logits.float(), labels, reduction="none")
+        pairs = functional.cross_entropy(pair_logits.float(), exchanged, reduction="none")
+        right = (pair_logits.detach().argmax(1) == exchanged).float()
+        row = others[-1] // ids.shape[1]
+        told = torch.stack([pairs.detach(), right], dim=1)[row]
+        return StepOutput(tokens + pairs[row], logits.detach().argmax(1) == labels, pairs=told)
+
+    def export(self, state: dict[str, Tensor], folder: Path, card: CardFacts) -> None:
+        """``folder`` becomes a transformers model with its tokenizer: what `model.pretrained` takes."""
+        from trainers.exports.mlm import export_mlm
+
+        export_mlm(self.build_model(), state, self.collate.tokenizer, folder, card)
