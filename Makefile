@@ -2,8 +2,8 @@
 #
 # Needs only make and one Python of 3.11 to 3.13. Which one: PYTHON=... if given, else the one .venv
 # was made with, else the first that works of python3.13, python3.12, python3.11 and python3.
-# Other variables: VENV (folder of the environment), ARGS (passed on to `sokhan demo`, pytest or
-# tests/faults/kills.py).
+# Other variables: VENV (folder of the environment), JOBS (test files that run side by side), ARGS (passed
+# on to `sokhan demo`, pytest or tests/faults/kills.py).
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -12,6 +12,8 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV ?= .venv
 ARGS ?=
+# Files of tests side by side. Most start trainings of two ranks: more needs more cores.
+JOBS ?= 2
 BIN := $(VENV)/bin
 
 # A Python counts when it runs (a pyenv shim may stand in PATH and not), is of a supported version
@@ -62,7 +64,7 @@ run: $(READY)
 
 .PHONY: test
 test: $(READY_TEST)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: slow
 slow: $(READY_TEST)

@@ -10,6 +10,16 @@ import pytest
 from tests.ranks import RankPool
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SLURM = Path(__file__).parent / "slurm"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `make test` may run side by side: files, but of those that share a cluster one at a time. They
+    mostly wait, and take longest, so they start first."""
+    items.sort(key=lambda item: SLURM not in item.path.parents)
+    for item in items:
+        group = SLURM if SLURM in item.path.parents else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 @pytest.fixture(scope="session")
