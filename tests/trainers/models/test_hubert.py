@@ -68,8 +68,8 @@ def test_exact_padding_changes_nothing(folder: Path, head: HeadKind) -> None:
     with torch.no_grad():
         expected = alone(model, audio, lengths)
         wider = torch.nn.functional.pad(audio, (0, 3_000))
-        torch.testing.assert_close(model(audio, lengths), expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(model(wider, lengths), expected, rtol=1e-5, atol=1e-5)
+        for logits in (model(audio, lengths), model(wider, lengths)):
+            assert (logits - expected).abs().max() < 1e-5 * expected.abs().max()
     assert expected.std() > 0.05
 
 
@@ -108,9 +108,11 @@ def test_gradients_are_those_of_the_clips_alone(folder: Path, head: HeadKind) ->
     together, apart = gradients(model(audio, lengths)), gradients(alone(model, audio, lengths))
     assert together.keys() == apart.keys()
     assert any("feature_extractor" in name for name in together)
+    largest = max(value.abs().max().item() for value in apart.values())
     for name, value in apart.items():
         scale = value.abs().max().item()
-        assert (together[name] - value).abs().max() <= 1e-4 * scale + 1e-6, name
+        rounding = 1e-7 * largest  # all that there is in a key's bias, which softmax cancels
+        assert (together[name] - value).abs().max() <= 1e-4 * scale + rounding, name
 
 
 @pytest.mark.parametrize("head", ["linear", "weighted"])
