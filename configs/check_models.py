@@ -76,6 +76,10 @@ def check_mlm(recipe: MlmRecipe) -> None:
             )
     share_above_zero({"model.deviation": model.deviation})
     at_least(8, {"model.max_tokens": model.max_tokens})
+    if model.shared_tokens and not model.next_sentence:
+        raise InputError(
+            "key 'model.shared_tokens' is about rows of one pair: it needs model.next_sentence true"
+        )
     if recipe.batching.kind == "packed" and recipe.batching.budget < model.max_tokens:
         raise InputError(
             f"key 'batching.budget' is {recipe.batching.budget:g} tokens, less than one row of "

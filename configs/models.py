@@ -136,3 +136,6 @@ class MlmConfig:
     """Learn also whether the second text of a pair belongs to the first (BERT's second objective): a row
     is a pair then, and half of the second texts are exchanged. Needs shards of pairs and
     batching.kind buckets or fixed."""
+    shared_tokens: bool = False
+    """With next_sentence, learn also which tokens of a pair stand in its other text too: a little of what
+    ERNIE 2.0 learns (token-document relation)."""

@@ -30,7 +30,7 @@ class Predictions:
     logits: NDArray[np.float32]
     """(items, classes)"""
     pairs: NDArray[np.float32]
-    """(items, 2) as in ``StepOutput``, or (items, 0)."""
+    """(items, 2 or 4) as in ``StepOutput``, or (items, 0)."""
 
     def metrics(self, labels: tuple[str, ...]) -> SplitMetrics:
         """Metrics of a classifier, over all entries."""

@@ -95,18 +95,22 @@ class TokenMetrics:
     """Of telling whether two texts belong together: a mean over masked tokens of their pairs' losses."""
     pair_accuracy: float | None = None
     """Share told rightly, pairs weighing by their masked tokens as in the loss."""
+    shared_loss: float | None = None
+    """Of telling which tokens stand in both texts of a pair, averaged as the pairs' loss."""
+    shared_accuracy: float | None = None
+    """Share told rightly."""
 
     @property
     def perplexity(self) -> float:
         """exp of the masked tokens' loss alone."""
-        return math.exp(min(self.loss - (self.pair_loss or 0.0), 700.0))
+        others = (self.pair_loss or 0.0) + (self.shared_loss or 0.0)
+        return math.exp(min(self.loss - others, 700.0))
 
     def scores(self) -> dict[str, float]:
         """What is logged after each epoch."""
         scores = {"loss": self.loss, "accuracy": self.accuracy, "perplexity": self.perplexity}
-        if self.pair_loss is not None and self.pair_accuracy is not None:
-            scores |= {"pair_loss": self.pair_loss, "pair_accuracy": self.pair_accuracy}
-        return scores
+        of_pairs = {name: getattr(self, name) for name in PAIR_SCORES}
+        return scores | {name: score for name, score in of_pairs.items() if score is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -115,11 +119,13 @@ class TokenMetrics:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> TokenMetrics:
         """The inverse of ``as_dict``. Raises KeyError, TypeError or ValueError on a damaged one."""
-        pairs = [float(values[n]) if n in values else None for n in ("pair_loss", "pair_accuracy")]
+        pairs = [float(values[name]) if name in values else None for name in PAIR_SCORES]
         loss, accuracy = float(values["loss"]), float(values["accuracy"])
         return TokenMetrics(int(values["items"]), loss, accuracy, *pairs)
 
 
+PAIR_SCORES = ("pair_loss", "pair_accuracy", "shared_loss", "shared_accuracy")
+"""Those of ``TokenMetrics`` that a training may lack, as a task gives them with ``StepOutput.pairs``."""
 Metrics = SplitMetrics | TokenMetrics
 SCALARS = ("items", "loss", "accuracy", "uar", "macro_f1", "weighted_f1")
 PER_CLASS = ("precision", "recall", "f1", "support")

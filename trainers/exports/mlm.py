@@ -20,7 +20,8 @@ def export_mlm(
 ) -> None:  # fmt: skip
     """``state`` gives the weights by the model's parameter names, on the CPU. The output matrix is
     that of the word embeddings and stands in the file once."""
-    weights = {name: state[name] for name, _ in model.named_parameters()}
+    stock = [name for name, _ in model.named_parameters() if not name.startswith("shared_tokens.")]
+    weights = {name: state[name] for name in stock}
     values = model.config.to_diff_dict()
     values["architectures"] = [type(model).__mro__[1].__name__]  # the stock class
     values["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
@@ -37,8 +38,10 @@ def _about(model: MlmModel | PairMlmModel) -> str:
     settings = model.settings
     start = settings.pretrained or f"fresh weights, size {settings.size}"
     words = "whole words" if settings.whole_words else "tokens"
+    also = ", to tell which texts belong together" * settings.next_sentence
+    also += " and which tokens both hold" * settings.shared_tokens
     return (
-        f"BERT, pre-trained as a masked language model. Started from {start}; "
+        f"BERT, pre-trained as a masked language model{also}. Started from {start}; "
         f"{model.config.num_hidden_layers} layers; {settings.text} text in rows of "
         f"{settings.max_tokens} tokens, {settings.mask_share:.0%} of the {words} masked."
     )

@@ -6,7 +6,7 @@ import math
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertConfig as BertArchitecture
 from transformers import BertForMaskedLM, BertForPreTraining
 
@@ -48,23 +48,30 @@ class MlmModel(BertForMaskedLM):
 
 
 class PairMlmModel(BertForPreTraining):
-    """The stock model with a forward that returns logits of some tokens and of all pairs."""
+    """The stock model with a forward that returns logits of some tokens and of all pairs, and a third head,
+    over all tokens, where the settings ask for it."""
 
     settings: MlmConfig
 
+    def __init__(self, config: BertArchitecture) -> None:
+        super().__init__(config)
+        self.shared_tokens: nn.Linear | None = None
+
     def forward(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, places: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Three (rows, tokens) integer tensors and (items,) positions in a flattened one of them ->
-        (items, vocabulary) logits, and (rows, 2) logits of a second text that belongs to the first,
-        and of one that does not."""
+        (items, vocabulary) logits; (rows, 2) logits of a second text that belongs to the first, and of one
+        that does not; with the third head, (rows, tokens, 2) logits of a token that does not stand in the
+        other text, and of one that does."""
         dtype = self.bert.embeddings.word_embeddings.weight.dtype
         mask = attention_mask_for(attention_mask.bool(), dtype, self.config._attn_implementation)
         states, pooled = self.bert(
             input_ids, attention_mask=mask, token_type_ids=token_type_ids
         ).to_tuple()[:2]
         chosen = states.flatten(0, 1).index_select(0, places)
-        return self.cls.predictions(chosen), self.cls.seq_relationship(pooled)
+        logits = self.cls.predictions(chosen), self.cls.seq_relationship(pooled)
+        return logits if self.shared_tokens is None else (*logits, self.shared_tokens(states))
 
     def enable_activation_checkpointing(self) -> None:
         """Recompute the encoder's activations in the backward pass instead of keeping them."""
@@ -88,8 +95,14 @@ def build_mlm_model(
 def build_pair_mlm_model(
     config: MlmConfig, vocabulary_size: int, pad_token_id: int, seed: int
 ) -> PairMlmModel:
-    """The same with BERT's pooler and its head over pairs."""
-    return _build(PairMlmModel, config, vocabulary_size, pad_token_id, seed)
+    """The same with BERT's pooler and its head over pairs, and a new one over shared tokens if asked."""
+    model = _build(PairMlmModel, config, vocabulary_size, pad_token_id, seed)
+    if config.shared_tokens:
+        with seeded(seed):
+            model.shared_tokens = nn.Linear(model.config.hidden_size, 2)
+            nn.init.normal_(model.shared_tokens.weight, std=model.config.initializer_range)
+            nn.init.zeros_(model.shared_tokens.bias)
+    return model
 
 
 def _build(

@@ -1,5 +1,7 @@
 """BERT's two objectives over pairs of texts: masked tokens, and whether the second text belongs to the
-first (next sentence prediction, Devlin et al. 2019, arXiv 1810.04805).
+first (next sentence prediction, Devlin et al. 2019, arXiv 1810.04805). On request a third: which tokens
+stand in the other text too, after the token-document relation of ERNIE 2.0 (Sun et al. 2020, arXiv
+1907.12412).
 
 A row is one pair. In half of the rows the second text is exchanged for one of another pair of the
 micro-batch whose first text differs. What is exchanged and masked depends on (seed, epoch, step,
@@ -31,16 +33,20 @@ from trainers.tasks.task import Batch, StepOutput
 from trainers.tasks.token_masks import TokenMasks, check_mask_token, seed_of
 from trainers.tasks.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
 
+_IGNORED = -100
+
 
 @dataclass(frozen=True)
 class PairMlmCollate:
-    """Pairs -> (batch, tokens) ids, attention mask and token types, (items,) places to predict, and
-    (batch,) whether the second text is another pair's."""
+    """Pairs -> (batch, tokens) ids, attention mask and token types, (items,) places to predict, (batch,)
+    whether the second text is another pair's, and, if asked, (batch, tokens) 1 for a token that the other
+    text holds too, 0 for one that it does not, -100 for masked, special and padding ones."""
 
     masks: TokenMasks
     max_tokens: int
     text: Text
     seed: int
+    shared: bool = False
 
     @property
     def tokenizer(self) -> Any:
@@ -52,9 +58,15 @@ class PairMlmCollate:
         pairs, exchanged = exchange([texts_of(item.text, self.text) for item in items], seed)
         tokens = self._encode(pairs, padding=True, return_tensors="pt")
         ids, attention = tokens["input_ids"], tokens["attention_mask"]
-        masked, places, labels = self.masks(ids, _words(tokens, len(pairs)), seed)
-        inputs = (masked, attention, tokens["token_type_ids"], places, torch.tensor(exchanged))
-        return Batch(request, inputs, labels, float(attention.sum()), float(ids.numel()))
+        types, words = tokens["token_type_ids"], _words(tokens, len(pairs))
+        masked, places, labels = self.masks(ids, words, seed)
+        inputs = [masked, attention, types, places, torch.tensor(exchanged)]
+        if self.shared:
+            asked = (words >= 0).flatten()
+            asked[places] = False
+            told = shared_tokens(ids.masked_fill(words < 0, -1), types).long()
+            inputs.append(told.masked_fill(~asked.view_as(told), _IGNORED))
+        return Batch(request, tuple(inputs), labels, float(attention.sum()), float(ids.numel()))
 
     def count(self, pairs: Pairs) -> list[int]:
         """Tokens of each pair as it was packed; one whose second text is exchanged may be longer."""
@@ -81,6 +93,14 @@ def exchange(pairs: Pairs, seed: Sequence[int]) -> tuple[list[tuple[str, str]], 
     return result, exchanged
 
 
+def shared_tokens(ids: Tensor, types: Tensor) -> Tensor:
+    """(rows, tokens) ids, -1 where none stands, and the text, 0 or 1, that each belongs to -> (rows, tokens)
+    bool, true for those that stand in both texts of their row."""
+    first, second = ids.masked_fill(types == 1, -1), ids.masked_fill(types == 0, -1)
+    same = (first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]
+    return same.any(2) | same.any(1)
+
+
 def _words(tokens: Any, rows: int) -> Tensor:
     """(rows, tokens) number of the word that a token belongs to, -1 for special tokens and padding."""
     table = []
@@ -91,6 +111,18 @@ def _words(tokens: Any, rows: int) -> Tensor:
             [-1 if t is None else w + t * first for w, t in zip(words, texts, strict=True)]
         )
     return torch.tensor(table)
+
+
+def _shared_losses(logits: Tensor, labels: Tensor) -> list[Tensor]:
+    """(rows,) mean cross entropy of a row's tokens that are asked, 0 where none is, and (rows,) the share
+    told rightly."""
+    asked = labels != _IGNORED
+    count = asked.sum(1).clamp(min=1)
+    losses = functional.cross_entropy(
+        logits.transpose(1, 2), labels, ignore_index=_IGNORED, reduction="none"
+    )
+    right = (logits.argmax(2) == labels) & asked
+    return [losses.sum(1) / count, right.sum(1) / count]
 
 
 class PairMlmTask:
@@ -110,7 +142,9 @@ class PairMlmTask:
         )
         check_mask_token(tokenizer, model)
         masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
-        self.collate = PairMlmCollate(masks, model.max_tokens, model.text, recipe.seed)
+        self.collate = PairMlmCollate(
+            masks, model.max_tokens, model.text, recipe.seed, model.shared_tokens
+        )
         about = f"pair mlm {model.max_tokens}"
         self._lengths = world.main_first(
             lambda: count_tokens(index, model.text, tokenizer, folder, about, self.collate.count)
@@ -136,17 +170,21 @@ class PairMlmTask:
         return report_of_all(model, "mlm", model.config.num_hidden_layers)
 
     def step(self, model: Any, batch: Batch, device: torch.device) -> StepOutput:
-        """Cross entropy a masked token, and with it that of its pair: the mean over tokens is BERT's sum
-        of both means, pairs weighing by their masked tokens."""
-        ids, *others, exchanged = (tensor.to(device, non_blocking=True) for tensor in batch.inputs)
-        logits, pair_logits = model(ids, *others)
+        """Cross entropy a masked token, and with it that of its pair, and the mean of its pair's shared
+        tokens: the mean over tokens is BERT's sum of both means, pairs weighing by their masked tokens."""
+        inputs = [tensor.to(device, non_blocking=True) for tensor in batch.inputs]
+        ids, attention, types, places, exchanged = inputs[:5]
+        logits, pair_logits, *shared_logits = model(ids, attention, types, places)
         labels = batch.labels.to(device, non_blocking=True)
         tokens = functional.cross_entropy(logits.float(), labels, reduction="none")
         pairs = functional.cross_entropy(pair_logits.float(), exchanged, reduction="none")
-        right = (pair_logits.detach().argmax(1) == exchanged).float()
-        row = others[-1] // ids.shape[1]
-        told = torch.stack([pairs.detach(), right], dim=1)[row]
-        return StepOutput(tokens + pairs[row], logits.detach().argmax(1) == labels, pairs=told)
+        told = [pairs, (pair_logits.argmax(1) == exchanged).float()]
+        if shared_logits:
+            told += _shared_losses(shared_logits[0].float(), inputs[5])
+            pairs = pairs + told[2]
+        row = places // ids.shape[1]
+        scores = torch.stack(told, dim=1).detach()[row]
+        return StepOutput(tokens + pairs[row], logits.detach().argmax(1) == labels, pairs=scores)
 
     def export(self, state: dict[str, Tensor], folder: Path, card: CardFacts) -> None:
         """``folder`` becomes a transformers model with its tokenizer: what `model.pretrained` takes."""

@@ -53,8 +53,9 @@ class StepOutput:
     logits: Tensor | None = None
     """(items, classes) fp32, detached; None where classes are too many to keep them."""
     pairs: Tensor | None = None
-    """(items, 2) fp32, detached: of the pair that a predicted token stands in, the loss of telling
-    whether its texts belong together, and 1 where that was told rightly. None where it is not asked."""
+    """(items, 2 or 4) fp32, detached: of the pair that a predicted token stands in, the loss of telling
+    whether its texts belong together, and 1 where that was told rightly; where it is asked, too, the mean
+    loss of telling which of its tokens stand in both, and the share told rightly. None without pairs."""
 
     @staticmethod
     def of_classes(losses: Tensor, logits: Tensor, labels: Tensor) -> StepOutput:

@@ -14,7 +14,7 @@ from trainers.tracking.tracker import Tracker
 
 _TITLES = {
     "loss": "loss", "accuracy": "accuracy", "perplexity": "perplexity",
-    "pair_accuracy": "pairs told rightly", "uar": "UAR",
+    "pair_accuracy": "pairs told rightly", "shared_accuracy": "shared tokens told rightly", "uar": "UAR",
     "macro_f1": "macro F1",
 }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,7 @@ from tests.ranks import RankPool
 from tests.trainers.jobs import losses_of, train_recipe
 from trainers.models.bert_mlm import build_pair_mlm_model
 from trainers.models.tokenizer import train_wordpiece
-from trainers.tasks.pair_mlm import PairMlmCollate, PairMlmTask, exchange
+from trainers.tasks.pair_mlm import PairMlmCollate, PairMlmTask, exchange, shared_tokens
 from trainers.tasks.token_masks import TokenMasks
 
 Ranks = Callable[[int], RankPool]
@@ -122,6 +124,68 @@ def test_losses_are_transformers_own(collate: PairMlmCollate) -> None:
     torch.testing.assert_close(step.losses, tokens + pair_losses[row], rtol=1e-4, atol=1e-5)
 
 
+def test_tokens_of_both_texts() -> None:
+    ids = torch.tensor([[-1, 7, 8, 7, -1, 9, 7, -1], [-1, 5, -1, 6, 6, -1, -1, -1]])
+    types = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0]])
+    expected = [[0, 1, 0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0, 0]]
+    assert shared_tokens(ids, types).long().tolist() == expected
+
+
+def test_shared_tokens_are_asked_where_they_are_seen(collate: PairMlmCollate) -> None:
+    """Against the sets of each pair's tokens."""
+    asking = dataclasses.replace(collate, shared=True)
+    batch = asking(request(3, len(PAIRS)), items(PAIRS))
+    *inputs, told = batch.inputs
+    without = collate(request(3, len(PAIRS)), items(PAIRS))
+    assert all(torch.equal(a, b) for a, b in zip(inputs, without.inputs, strict=True))
+    places, seen = inputs[3].tolist(), 0
+    pairs, _ = exchange(PAIRS, [30, 5, 1, 3, 0])
+    for row, pair in enumerate(pairs):
+        first, second = (
+            collate.tokenizer(text, add_special_tokens=False)["input_ids"] for text in pair
+        )
+        expected = [
+            -100,
+            *[int(n in second) for n in first],
+            -100,
+            *[int(n in first) for n in second],
+        ]
+        for column, label in enumerate(told[row].tolist()):
+            hidden = row * told.shape[1] + column in places
+            right = expected[column] if column < len(expected) and not hidden else -100
+            assert label == right
+            seen += label == 1
+    assert seen > 100 and (told == 0).sum() > 100
+
+
+def test_loss_of_shared_tokens_is_added_pair_by_pair(collate: PairMlmCollate) -> None:
+    recipe = load_recipe("demo/mlm", settings(Path("shards"), "--model.shared_tokens", "true"))
+    assert isinstance(recipe, MlmRecipe)
+    model = build_pair_mlm_model(recipe.model, len(collate.tokenizer), 0, seed=1).eval()
+    plain = collate(request(0, len(PAIRS)), items(PAIRS))
+    batch = dataclasses.replace(collate, shared=True)(request(0, len(PAIRS)), items(PAIRS))
+    told = batch.inputs[-1].clone()
+    told[2] = -100  # every token of a pair may be masked
+    batch = dataclasses.replace(batch, inputs=(*batch.inputs[:-1], told))
+    step = functools.partial(PairMlmTask.step, None, model)  # type: ignore[arg-type]
+    with torch.no_grad():
+        logits = model(*batch.inputs[:4])[2]
+        ours = step(batch, torch.device("cpu"))
+        model.shared_tokens = None
+        theirs = step(plain, torch.device("cpu"))
+    assert ours.pairs is not None and theirs.pairs is not None
+    row = batch.inputs[3] // told.shape[1]
+    for number in range(len(PAIRS)):
+        kept = told[number] >= 0
+        mean = functional.cross_entropy(logits[number][kept], told[number][kept]).nan_to_num()
+        share = (logits[number][kept].argmax(1) == told[number][kept]).float().mean().nan_to_num()
+        mine = ours.pairs[row == number]
+        torch.testing.assert_close(mine[:, 2], mean.expand(len(mine)), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(mine[:, 3], share.expand(len(mine)), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ours.pairs[:, :2], theirs.pairs)
+    torch.testing.assert_close(ours.losses, theirs.losses + ours.pairs[:, 2])
+
+
 def settings(shards: Path, *more: str) -> list[str]:
     return [
         "--data.shards", str(shards), "--data.workers", "0", "--model.next_sentence", "true",
@@ -132,7 +196,8 @@ def settings(shards: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("zero", [0, 3])
 def test_same_losses_on_1_and_2_ranks(zero: int, ranks: Ranks, text_shards: Path) -> None:
-    recipe = settings(text_shards, "--optim.lr", "1e-3", "--model.dropout", "0.1")
+    shared = ["--model.shared_tokens", "true"] * (zero == 3)
+    recipe = settings(text_shards, "--optim.lr", "1e-3", "--model.dropout", "0.1", *shared)
     alone = ranks(1).run(losses_of, "demo/mlm", recipe, 20)[0]
     together = ranks(2).run(losses_of, "demo/mlm", [*recipe, "--engine.zero", str(zero)], 20)
     worst = max(abs(a - b) / b for a, b in zip(together[0]["losses"], alone["losses"], strict=True))
@@ -173,8 +238,30 @@ def test_a_run_and_what_goes_on_from_it(ranks: Ranks, text_shards: Path, tmp_pat
     assert kept["architectures"] == ["BertForMaskedLM"]
 
 
+def test_shared_tokens_are_learnt_and_stay_out_of_the_export(
+    ranks: Ranks, text_shards: Path, tmp_path: Path
+) -> None:
+    out = ["--output.folder", str(tmp_path), "--tracking.wandb", "off", "--optim.lr", "2e-3"]
+    more = ["--output.name", "pairs", "--loop.epochs", "4", "--model.shared_tokens", "true"]
+    ranks(2).run(train_recipe, "demo/mlm", settings(text_shards, *out, *more))
+    run = tmp_path / "mlm" / "pairs"
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    told = [json.loads(line) for line in lines]
+    losses = [line["shared_loss"] for line in told if "shared_loss" in line]
+    assert losses[-1] < losses[0]
+    test = json.loads((run / "eval" / "metrics.json").read_text())["splits"]["test"]
+    others = test["pair_loss"] + test["shared_loss"]
+    assert test["perplexity"] == pytest.approx(np.exp(test["loss"] - others))
+    assert 0 <= test["shared_accuracy"] <= 1
+    _, info = BertForPreTraining.from_pretrained(run / "model", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert "which tokens both hold" in (run / "model" / "README.md").read_text()
+
+
 def test_what_does_not_fit(text_shards: Path) -> None:
     with pytest.raises(InputError, match="'batching.kind' is 'packed'"):
         load_recipe("demo/mlm", ["--model.next_sentence", "true"])
+    with pytest.raises(InputError, match="'model.shared_tokens' is about rows of one pair"):
+        load_recipe("demo/mlm", ["--model.shared_tokens", "true"])
     with pytest.raises(InputError, match="'batching.kind' is 'buckets'"):
         load_recipe("demo/mlm", ["--batching.kind", "buckets"])

@@ -11,19 +11,21 @@ from trainers.reporting.runs.record import Run
 
 
 def token_results(runs: Sequence[Run]) -> Table:
-    """One row a run and part; pairs where any of the runs was asked to tell them."""
-    pairs = any(tokens.pair_accuracy is not None for run in runs for tokens in run.tokens.values())
+    """One row a run and part; pairs and shared tokens where any of the runs was asked to tell them."""
+    scores = [tokens for run in runs for tokens in run.tokens.values()]
+    pairs = any(tokens.pair_accuracy is not None for tokens in scores)
+    shared = any(tokens.shared_accuracy is not None for tokens in scores)
     header = ["run", "part", "predicted tokens", "loss (nats)", "accuracy", "perplexity"]
     rows = [
         [
             run.name, part, thousands(tokens.items), number(tokens.loss), number(tokens.accuracy),
-            number(tokens.perplexity, 2), *([number(tokens.pair_accuracy)] if pairs else []),
-            duration(float(run.summary["seconds"])),
+            number(tokens.perplexity, 2), *[number(tokens.pair_accuracy)] * pairs,
+            *[number(tokens.shared_accuracy)] * shared, duration(float(run.summary["seconds"])),
         ]
         for run in runs
         for part, tokens in run.tokens.items()
     ]  # fmt: skip
-    header += ["pairs told rightly"] * pairs + ["time"]
+    header += ["pairs told rightly"] * pairs + ["shared tokens told rightly"] * shared + ["time"]
     title = "Masked tokens predicted with the best weights"
     return Table(tuple(header), tuple(map(tuple, rows)), title, left=2)
 
