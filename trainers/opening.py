@@ -16,7 +16,9 @@ from pathlib import Path
 
 from configs.access import group_id, make_parents
 from configs.beginning import Beginning
+from configs.files import write_json
 from configs.load import AnyRecipe, run_folder, signature
+from configs.pretrained import PRETRAINED, folder_digest
 from trainers.checkpoints.checkpoint import CHECKPOINTS, Checkpoint
 from trainers.checkpoints.resume import (
     check_model,
@@ -45,8 +47,8 @@ from trainers.ranks.world import World
 from trainers.tasks.head_choice import CHOICE
 
 _SCRATCH = ".preparing-"
-MADE_ONCE = ("tokenizer", CHOICE)
-"""What the task makes in the scratch folder at a run's first start, for all its starts."""
+MADE_ONCE = ("tokenizer", CHOICE, PRETRAINED)
+"""What is made in the scratch folder at a run's first start, for all its starts."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,18 @@ def _was_forced(folder: Path, recipe: AnyRecipe, checkpoint: Checkpoint) -> bool
 
 
 def fetch_made(recipe: AnyRecipe, beginning: Beginning, scratch: Path, world: World) -> None:
-    """Go on with the tokenizer and the choice of heads that the run was started with."""
-    found = find_checkpoints(recipe, beginning) if world.main else []
+    """Go on with the tokenizer and the choice of heads that the run was started with, and with what is
+    known of the weights it started from: a new one notes them."""
+    if not world.main:
+        return
+    found = find_checkpoints(recipe, beginning)
+    folder = Path(recipe.model.pretrained or "").expanduser()
     if found:
         copy_made(found[0].parent.parent, scratch)
+    elif recipe.model.pretrained and folder.is_dir():
+        with contextlib.suppress(OSError):  # building the model tells what cannot be read
+            start = {"folder": str(folder.absolute()), "digest": folder_digest(folder)}
+            write_json(scratch / PRETRAINED, start)
 
 
 def copy_made(run: Path, scratch: Path) -> None:

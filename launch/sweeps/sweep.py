@@ -18,7 +18,7 @@ from launch.slurm.submission import newest_submission
 from launch.status.status import Status, statuses
 from launch.status.targets import Target
 from launch.sweeps.folder import SweepMember, is_sweep, open_sweep, read_outcomes, short_name
-from launch.sweeps.other_data import was_other_data
+from launch.sweeps.inputs import changed_input
 from launch.sweeps.study_file import is_study
 
 IN_HAND = ("waiting", "saved", "running")
@@ -62,9 +62,9 @@ def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], 
         if status.state == "finished" and written_signature(member.run) != member.signature:
             detail = "holds a finished run with other settings; --overwrite replaces it"
             status = replace(status, state="failed", detail=detail)
-        elif status.state == "finished" and (changed := was_other_data(member.run)):
+        elif status.state == "finished" and (changed := changed_input(member.run)):
             detail = (
-                f"holds a finished run on other data ({changed} made anew); --overwrite replaces it"
+                f"holds a finished run from before {changed} was made anew; --overwrite replaces it"
             )
             status = replace(status, state="failed", detail=detail)
         elif outcome and status.state not in (*IN_HAND, "finished"):

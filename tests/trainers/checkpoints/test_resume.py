@@ -20,6 +20,7 @@ import pytest
 import trainers.loop
 from configs.beginning import Beginning
 from configs.load import load_recipe
+from configs.pretrained import folder_digest, read_pretrained
 from data_shards.corpora.synthetic_text import synthetic_farstail
 from data_shards.index import open_index
 from data_shards.pack import PackSettings, pack
@@ -88,6 +89,20 @@ def test_stopped_runs_go_on_as_if_they_had_not(
     run = json.loads((folder / "run.json").read_text())
     assert len(run["starts"]) == len(stops) + 1
     assert run["starts"][0]["checkpoint"] is None and run["starts"][-1]["checkpoint"]
+
+
+def test_start_weights_are_those_of_the_first_start(
+    ranks: Ranks, whole: Path, text_shards: Path, tmp_path: Path
+) -> None:
+    """Also where the folder they were read from has changed before the run went on."""
+    encoder = tmp_path / "encoder"
+    shutil.copytree(whole / "model", encoder)
+    recipe = text_recipe(text_shards, tmp_path, *SETTINGS, "--model.pretrained", str(encoder))
+    before = folder_digest(encoder)
+    assert ranks(1).run(start, recipe, AUTO, 3) == ["stopped at step 3"]
+    (encoder / "another").write_text("file")
+    [folder] = ranks(1).run(start, recipe)
+    assert read_pretrained(Path(folder)) == (encoder, before) and folder_digest(encoder) != before
 
 
 def test_what_a_finished_run_keeps(whole: Path) -> None:

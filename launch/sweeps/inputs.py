@@ -1,4 +1,4 @@
-"""Whether a finished run has read what lies in its shard folder today: paths stay, data may not."""
+"""Whether a finished run was made from what lies at its paths today: paths stay, what they hold may not."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+from configs.pretrained import folder_digest, read_pretrained
 
-def was_other_data(run: Path) -> str:
-    """What has changed since a finished run read it: "shards", "split", or nothing. Folders that are
-    gone, and runs that do not say what they read, tell nothing."""
+
+def changed_input(run: Path) -> str:
+    """What has changed since a finished run read it: "shards", "split", "model.pretrained", or nothing.
+    Folders that are gone, and runs that do not say what they read, tell nothing."""
+    start = read_pretrained(run)
+    if start and _digest(start[0]) not in (None, start[1]):
+        return "model.pretrained"
     try:
         read = json.loads((run / "data.json").read_text(encoding="utf-8"))
         root, name = Path(read["shards"]), read["split"]
@@ -20,6 +25,15 @@ def was_other_data(run: Path) -> str:
     if now is None or now == (shards, split):
         return ""
     return "shards" if now[0] != shards else "split"
+
+
+@lru_cache(maxsize=64)
+def _digest(folder: Path) -> str | None:
+    """Of a model folder; None where it is not there."""
+    try:
+        return folder_digest(folder)
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=64)
