@@ -198,7 +198,7 @@ def check_run_folder(folder: Path) -> None:
     told = {name.split("/")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
     there = {path.name for path in folder.iterdir()}
     assert there - {"report.html", "report.md"} <= told
-    assert told - {"wandb"} <= there
+    assert told - {"wandb", "pretrained.json"} <= there  # off here, and a fresh model
 
 
 @pytest.mark.slow
