@@ -1,10 +1,14 @@
-"""Small files that are written whole: a reader finds the old file or the new one, never a part."""
+"""Files and folders that are written whole: a reader finds the old one or the new one, never a part."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +29,34 @@ def write_text(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``folder``, in place of an older one, when the block ends well,
+    and vanishes else."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Not by mkdtemp: who may read it is said by the umask and the folder above.
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        put_in_place(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(new: Path, folder: Path) -> None:
+    """``new`` becomes ``folder``. An older one is set aside first and deleted last: whatever fails or is
+    killed in between, one of the two is whole."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.replaced")
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
+from configs.files import put_in_place
 from data_shards.columns import GrowingColumns
 from data_shards.index import MANIFEST, Kind, Manifest, ShardFile, digest_of, write_index
 from data_shards.sample import EncodedSample
@@ -32,18 +33,7 @@ def staging(out: Path, overwrite: bool) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        if out.exists():
-            old = out.with_name(out.name + ".replaced")
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-            try:
-                partial.rename(out)
-            except BaseException:
-                old.rename(out)
-                raise
-            shutil.rmtree(old)
-        else:
-            partial.rename(out)
+        put_in_place(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -13,12 +13,9 @@ as config.json names them), and the ``mlp`` and ``attentive`` heads come with th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +26,9 @@ from transformers import HubertConfig as HubertArchitecture
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import InputError
-from configs.files import write_json
+from configs.files import new_folder, write_json
 from configs.models import BertConfig, HubertConfig, RegimeConfig
+from data_shards.writer import sha256_of
 from trainers.exports.card import CardFacts, write_card
 from trainers.models import hubert_attentive, hubert_mlp
 from trainers.models.bert import NliModel, adopt
@@ -92,7 +90,7 @@ def load_exported(folder: Path) -> EmotionModel | NliModel:
     """
     about = read_about(folder)
     path = folder / WEIGHTS
-    if not path.is_file() or _sha256(path) != about["sha256"]:
+    if not path.is_file() or sha256_of(path) != about["sha256"]:
         raise InputError(f"{path}: missing or changed since the export; export the model again")
     from safetensors.torch import load_file
 
@@ -114,22 +112,6 @@ def read_about(folder: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputError(f"{path}: not of format {FORMAT}; export the model again")
     return about
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``folder`` when the block ends well, and vanishes else."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Not by mkdtemp: who may read it is said by the umask and the folder above.
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_model(
@@ -249,7 +231,7 @@ def _feature_extractor(model: EmotionModel) -> dict[str, Any]:
 
 def _about(model: EmotionModel | NliModel, weights: Path) -> dict[str, Any]:
     about: dict[str, Any] = {
-        "format": FORMAT, "sha256": _sha256(weights), "labels": list(model.labels),
+        "format": FORMAT, "sha256": sha256_of(weights), "labels": list(model.labels),
         "settings": dataclasses.asdict(model.settings),
     }  # fmt: skip
     if isinstance(model, EmotionModel):
@@ -259,8 +241,3 @@ def _about(model: EmotionModel | NliModel, weights: Path) -> dict[str, Any]:
 
 def _removed(model: NliModel) -> dict[str, list[int]]:
     return {str(layer): list(gone) for layer, gone in model.removed_heads.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

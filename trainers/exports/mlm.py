@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from configs.files import write_json
+from configs.files import new_folder, write_json
 from trainers.exports.card import CardFacts, card_lines
-from trainers.exports.classifier import WEIGHTS, new_folder, write_weights
+from trainers.exports.classifier import WEIGHTS, write_weights
 from trainers.models.bert_mlm import MlmModel, PairMlmModel
 
 

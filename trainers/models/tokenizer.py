@@ -6,8 +6,6 @@ stays with it: می‌رود is می‌ + رود, so that prefixes and endings a
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from configs.errors import InputError
+from configs.files import new_folder
 from trainers.models.source import read_config, resolve_model
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -68,17 +67,8 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Write a tokenizer as a folder; it appears whole or not at all, an older one is replaced."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Not by mkdtemp: who may read it is said by the umask and the folder above.
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    temporary.mkdir()
-    try:
+    with new_folder(out) as temporary:
         tokenizer.save_pretrained(temporary)
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _pipeline() -> tuple:  # type: ignore[type-arg]
