@@ -33,7 +33,7 @@ from tests.faults.small_disk import (
     small_disk,
 )
 from tests.ranks import RankPool
-from trainers.ranks import staging
+from trainers.ranks import beside, staging
 from trainers.ranks.stopping import Stopped
 from trainers.ranks.world import World
 from trainers.run import train
@@ -379,14 +379,14 @@ def test_ranks_fail_together(ranks: Ranks, text_shards: Path, tmp_path: Path) ->
 
 def stage_and_stop(world: World, root: Path, stage: str, asked: int) -> str:
     """What comes of it when rank ``asked`` is told to stop meanwhile."""
-    original = staging.stop_asked
-    staging.stop_asked = lambda: world.rank == asked
+    original = beside.stop_asked
+    beside.stop_asked = lambda: world.rank == asked
     try:
         return str(staging.stage(open_index(root), stage, world))
     except Stopped as stopped:
         return f"stopped: {stopped}"
     finally:
-        staging.stop_asked = original
+        beside.stop_asked = original
 
 
 def test_ranks_stop_together(ranks: Ranks, index: ShardIndex, tmp_path: Path) -> None:

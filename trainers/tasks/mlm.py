@@ -71,8 +71,15 @@ class MlmCollate:
         return Rows(*map(torch.from_numpy, filled))
 
     def count(self, pairs: Pairs) -> list[int]:
-        """Tokens that each pair adds to a stream."""
-        return [len(self._stream([pair])[0]) for pair in pairs]
+        """Tokens that each pair adds to a stream: all of its texts, and a [SEP] after each."""
+        both = [text for pair in pairs for text in pair]
+        ids = self.tokenizer(
+            both, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        return [
+            len(ids[2 * n]) + 1 + (len(ids[2 * n + 1]) + 1 if second else 0)
+            for n, (_, second) in enumerate(pairs)
+        ]
 
     def _stream(self, texts: Pairs) -> tuple[list[int], list[int], list[int]]:
         """Ids, token types and word numbers (-1: not to be masked) of all texts in a row."""
@@ -115,16 +122,14 @@ class MlmTask:
     ) -> None:
         self.recipe, self.index = recipe, index
         model = recipe.model
-        tokenizer = world.main_first(
-            lambda: open_tokenizer(model, index, split.rows("train"), folder)
-        )
+        tokenizer = open_tokenizer(model, index, split.rows("train"), folder, world)
         check_mask_token(tokenizer, model)
         # Each row holds one token less of the texts than it is long: [CLS].
         self.per_unit = (model.max_tokens - 1) / model.max_tokens
         masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
         self.collate = MlmCollate(masks, model.max_tokens, model.text, recipe.seed)
-        self._lengths = world.main_first(
-            lambda: count_tokens(index, model.text, tokenizer, folder, "mlm", self.collate.count)
+        self._lengths = count_tokens(
+            index, model.text, tokenizer, folder, "mlm", self.collate.count, world
         )
 
     def lengths(self) -> NDArray[np.int32]:

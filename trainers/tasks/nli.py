@@ -75,13 +75,11 @@ class NliTask:
         self.labels = index.manifest.labels
         self.loss = ClassLoss(recipe.loss, label_counts(index, split, "train"))
         model = recipe.model
-        tokenizer = world.main_first(
-            lambda: open_tokenizer(model, index, split.rows("train"), folder)
-        )
+        tokenizer = open_tokenizer(model, index, split.rows("train"), folder, world)
         self.collate = NliCollate(tokenizer, model.max_tokens, model.text, model.reads)
         about = f"nli {model.max_tokens} {model.reads}"
-        self._lengths = world.main_first(
-            lambda: count_tokens(index, model.text, tokenizer, folder, about, self.collate.count)
+        self._lengths = count_tokens(
+            index, model.text, tokenizer, folder, about, self.collate.count, world
         )
         self.heads: Heads | None = None
         regime = model.regime

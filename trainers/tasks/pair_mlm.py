@@ -137,17 +137,15 @@ class PairMlmTask:
     ) -> None:
         self.recipe, self.index = recipe, index
         model = recipe.model
-        tokenizer = world.main_first(
-            lambda: open_tokenizer(model, index, split.rows("train"), folder)
-        )
+        tokenizer = open_tokenizer(model, index, split.rows("train"), folder, world)
         check_mask_token(tokenizer, model)
         masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
         self.collate = PairMlmCollate(
             masks, model.max_tokens, model.text, recipe.seed, model.shared_tokens
         )
         about = f"pair mlm {model.max_tokens}"
-        self._lengths = world.main_first(
-            lambda: count_tokens(index, model.text, tokenizer, folder, about, self.collate.count)
+        self._lengths = count_tokens(
+            index, model.text, tokenizer, folder, about, self.collate.count, world
         )
 
     def lengths(self) -> NDArray[np.int32]:

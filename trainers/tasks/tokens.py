@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +19,8 @@ from data_shards.reader import ShardReader
 from data_shards.sample import TextPair
 from trainers.files.array_file import open_array, save_array
 from trainers.models.tokenizer import load_tokenizer, train_wordpiece
+from trainers.ranks.beside import main_first_beside
+from trainers.ranks.world import World
 
 _ROWS_AT_ONCE = 1000
 Text = Literal["processed", "original"]
@@ -31,24 +35,43 @@ def texts_of(pair: TextPair | None, text: Text) -> tuple[str, str]:
     return pair.premise, pair.hypothesis
 
 
+class GivenUp(Exception):
+    """Texts were read no further because ``stop`` was set."""
+
+
 def read_texts(
-    index: ShardIndex, rows: Sequence[int] | NDArray[np.int64], text: Text
+    index: ShardIndex,
+    rows: Sequence[int] | NDArray[np.int64],
+    text: Text,
+    stop: Event | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """The texts of some rows, one after the other."""
+    """The texts of some rows, one after the other. Raises GivenUp soon after ``stop`` is set."""
     shards = ShardReader(index.root)
     for row in rows:
+        if stop is not None and stop.is_set():
+            raise GivenUp
         yield texts_of(shards.item(int(row)).text, text)
 
 
 def open_tokenizer(
-    model: BertConfig | MlmConfig, index: ShardIndex, train: NDArray[np.int64], folder: Path
-) -> Any:
+    model: BertConfig | MlmConfig, index: ShardIndex, train: NDArray[np.int64], folder: Path, world: World
+) -> Any:  # fmt: skip
     """The pre-trained model's tokenizer; for a fresh model one trained on the ``train`` rows, kept as
-    ``folder``/tokenizer."""
+    ``folder``/tokenizer. A collective call."""
+    return main_first_beside(
+        world,
+        lambda stop: _open_tokenizer(model, index, train, folder, stop),
+        "the tokenizer was still being trained",
+    )
+
+
+def _open_tokenizer(
+    model: BertConfig | MlmConfig, index: ShardIndex, train: NDArray[np.int64], folder: Path, stop: Event
+) -> Any:  # fmt: skip
     if model.pretrained:
         return load_tokenizer(model.pretrained, model.revision)
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
-        texts = read_texts(index, train, model.text)
+        texts = read_texts(index, train, model.text, stop)
         train_wordpiece((t for pair in texts for t in pair), model.vocabulary, folder / "tokenizer")
     return load_tokenizer(str(folder / "tokenizer"))
 
@@ -66,11 +89,23 @@ def tokenizer_state(tokenizer: Any) -> str:
 
 def count_tokens(
     index: ShardIndex, text: Text, tokenizer: Any, folder: Path, about: str,
-    count: Callable[[Pairs], Sequence[int]],
+    count: Callable[[Pairs], Sequence[int]], world: World,
+) -> NDArray[np.int32]:  # fmt: skip
+    """``kept_counts``, as a collective call of which rank 0 may count for hours."""
+    return main_first_beside(
+        world,
+        lambda stop: kept_counts(index, text, tokenizer, folder, about, count, stop),
+        "tokens were still being counted",
+    )
+
+
+def kept_counts(
+    index: ShardIndex, text: Text, tokenizer: Any, folder: Path, about: str,
+    count: Callable[[Pairs], Sequence[int]], stop: Event,
 ) -> NDArray[np.int32]:  # fmt: skip
     """(samples,) tokens of every row as ``count`` counts them, kept beside the shards (or in
     ``folder``, where those are read-only) under what they depend on: ``about`` says what ``count``
-    depends on besides text and tokenizer."""
+    depends on besides text and tokenizer. Raises GivenUp soon after ``stop`` is set."""
     state = f"{index.manifest.digest} {text} {about} {tokenizer_state(tokenizer)}"
     name = f"tokens-{hashlib.sha256(state.encode()).hexdigest()[:16]}.npy"
     places = [index.root / "cache" / name, folder / name]
@@ -78,16 +113,11 @@ def count_tokens(
         found = open_array(place, (len(index),), np.int32)
         if found is not None:
             return found
-    counts: list[int] = []
-    pairs: list[tuple[str, str]] = []
-    for pair in read_texts(index, range(len(index)), text):
-        pairs.append(pair)
-        if len(pairs) == _ROWS_AT_ONCE:
-            counts += count(pairs)
-            pairs = []
-    if pairs:
-        counts += count(pairs)
-    lengths = np.array(counts, np.int32)
+    lengths = np.empty(len(index), np.int32)
+    texts = read_texts(index, range(len(index)), text, stop)
+    for start in range(0, len(index), _ROWS_AT_ONCE):
+        pairs = list(islice(texts, _ROWS_AT_ONCE))
+        lengths[start : start + len(pairs)] = count(pairs)
     for place in places:
         if save_array(place, lengths):
             break

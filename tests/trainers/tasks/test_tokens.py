@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from data_shards.index import ShardIndex, open_index
 from trainers.models.tokenizer import train_wordpiece
-from trainers.tasks.tokens import count_tokens, read_texts, tokenizer_state
+from trainers.tasks.tokens import GivenUp, kept_counts, read_texts, tokenizer_state
 
 
 @pytest.fixture
@@ -48,7 +49,8 @@ def test_counts_are_made_once_and_again_when_damaged(
         return [len(f"{premise} {hypothesis}".split()) for premise, hypothesis in pairs]
 
     def counted() -> list[int]:
-        return count_tokens(index, "original", tokenizer, tmp_path, "words", words).tolist()
+        about = ("original", tokenizer, tmp_path, "words")
+        return kept_counts(index, *about, words, Event()).tolist()
 
     first = counted()
     assert len(first) == len(index) == sum(asked)
@@ -61,3 +63,11 @@ def test_counts_are_made_once_and_again_when_damaged(
         assert file.read_bytes() == whole
     np.save(file, np.zeros(3, np.int32))  # of other rows
     assert counted() == first
+
+
+def test_counting_is_given_up_when_asked(index: ShardIndex, tokenizer: Any, tmp_path: Path) -> None:
+    stop = Event()
+    stop.set()
+    with pytest.raises(GivenUp):
+        kept_counts(index, "original", tokenizer, tmp_path, "words", lambda pairs: [1], stop)
+    assert not (index.root / "cache").exists()
