@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class RunData:
     split: Split
     task: Task
     world: World
+    _plans: dict[int, EpochPlan] = field(default_factory=dict, repr=False, compare=False)
+    """The last training plan that was made, by its epoch: it is asked for several times."""
 
     def check(self) -> None:
         """Raise InputError where training cannot work: an untaught class, too few samples."""
@@ -106,6 +108,12 @@ class RunData:
 
     def training_plan(self, epoch: int) -> EpochPlan:
         """The plan of an epoch, counted from 1."""
+        if epoch not in self._plans:
+            self._plans.clear()  # a big corpus has room for one
+            self._plans[epoch] = self._make_plan(epoch)
+        return self._plans[epoch]
+
+    def _make_plan(self, epoch: int) -> EpochPlan:
         batching = self.recipe.batching
         budget = int(batching.budget * self.task.per_unit)
         cut = Batching(
@@ -147,8 +155,9 @@ class RunData:
     def total_steps(self) -> int:
         """Global steps of the whole run: the horizon of the learning-rate schedule."""
         limit = self.recipe.loop.max_steps
-        return min(self.planned_steps(), limit) if limit else self.planned_steps()
+        return min(self.planned_steps, limit) if limit else self.planned_steps
 
+    @cached_property
     def planned_steps(self) -> int:
         """Global steps of all epochs."""
         epochs, recipe = self.recipe.loop.epochs, self.recipe
