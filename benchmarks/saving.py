@@ -54,6 +54,7 @@ def train_step(engine: Engine) -> float:
     ids = torch.randint(5, 95, (2, 16), device=engine.world.device)
     logits = engine(ids, torch.ones_like(ids), torch.zeros_like(ids))
     engine.backward(logits.square().mean())
+    engine.update()
     if engine.world.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began

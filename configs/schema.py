@@ -14,7 +14,7 @@ from configs.analysis import EmotionAnalysis, NliAnalysis
 from configs.models import BertConfig, HubertConfig, MlmConfig
 
 Balance = Literal["none", "reference", "clean", "sampled"]
-Precision = Literal["fp32", "bf16", "fp16", "bf16_autocast"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "bf16_autocast"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,8 @@ class EngineConfig:
     zero: Literal[0, 1, 2, 3] = 0
     """(site) ZeRO stage: what is divided over the ranks (1 optimizer, 2 and gradients, 3 and weights)."""
     precision: Precision = "fp32"
-    """bf16 and fp16 cast the whole model, bf16_autocast keeps fp32 weights; fp16 needs a GPU."""
+    """bf16 and fp16 cast the whole model, bf16_autocast keeps fp32 weights; fp16 needs a GPU. tf32 is fp32
+    whose products NVIDIA GPUs may round to TF32's 10 bits, several times as fast; elsewhere it is fp32."""
     activation_checkpointing: bool = False
     """(site) Recompute activations in the backward pass: less memory, about a third more time."""
     deterministic: bool = False

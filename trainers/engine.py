@@ -44,8 +44,8 @@ class LossScaleTooSmall(RuntimeError):
 
 
 class Engine:
-    """A model ready to train on all ranks. Gradients of a global step are those of the loss that
-    the caller hands to ``backward``, micro-batch by micro-batch, averaged over micro-batches."""
+    """A model ready to train on all ranks. The gradient of a global step is that of the losses that
+    the caller hands to ``backward``, averaged over micro-batches; ``update`` follows the last one."""
 
     def __init__(
         self,
@@ -63,6 +63,9 @@ class Engine:
                 "key 'engine.precision' is fp16, which needs a GPU; use bf16 or fp32 here"
             )
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        # Left to itself torch rounds the products of convolutions to TF32, and not those of matrices.
+        rounded = engine.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
         self.world = world
         self.zero = zero_stage(engine)
         self._deepspeed = deepspeed
@@ -77,9 +80,6 @@ class Engine:
         )
         self.module: nn.Module = self._engine.module
         self._fp16 = engine.precision == "fp16"
-        self.gradient_norm: float | Tensor = 0.0
-        """Of the last update; not finite, or below 0, where the gradient was not finite. An fp16
-        step that its scaler skipped counts as 0."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The model's output. ZeRO 3 gathers weights here, so all ranks must call it equally often."""
@@ -91,20 +91,25 @@ class Engine:
         self._engine.train(mode)
 
     def backward(self, loss: Tensor) -> None:
-        """Add one micro-batch's gradient; the last one of a global step updates the weights."""
+        """Add one micro-batch's gradient to this rank's share of a global step."""
         self._engine.backward(loss)
         if not self._engine.is_gradient_accumulation_boundary():
-            self._engine.step()
-            return
+            self._engine.step()  # counts the micro-batch, nothing more
+
+    def update(self) -> float | Tensor:
+        """Update the weights after the last micro-batch of a global step; returns the norm of its whole
+        gradient before clipping, the same on all ranks. It is not finite, or below 0, where the gradient
+        was not finite; an fp16 step that its scaler skipped counts as 0. Raises LossScaleTooSmall."""
         if self.zero == 0:
             gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-            self.gradient_norm = nn.utils.get_total_norm(gradients)
-        self._update()
-        if self.zero > 0:
-            skipped = self._fp16 and self._optimizer.overflow
-            self.gradient_norm = 0.0 if skipped else self._engine.get_global_grad_norm()
+            norm = nn.utils.get_total_norm(gradients)
+            self._step()
+            return norm
+        self._step()
+        skipped = self._fp16 and self._optimizer.overflow
+        return 0.0 if skipped else self._engine.get_global_grad_norm()  # type: ignore[no-any-return]
 
-    def _update(self) -> None:
+    def _step(self) -> None:
         try:
             self._engine.step()
         except Exception as error:  # DeepSpeed raises no class of its own here

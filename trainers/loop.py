@@ -1,8 +1,9 @@
 """The only training loop: epochs of global steps, validation and a checkpoint after each.
 
 Once a global step the ranks exchange one small word while the device works: the items of the step
-to come, what the last finished step gave, whether to stop, how a save comes on. There is no other
-collective and no waiting for the device in the loop, but for a moment at each save.
+to come, what the last finished step gave, whether to stop, how a save comes on. The loop itself has
+no other collective and waits for the device only for a moment at each save; DeepSpeed's update waits
+for it, too, where it reads the norm of the gradient on the host (ZeRO 3, and fp32 at ZeRO 1 and 2).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from trainers.evaluate import predict
 from trainers.metrics import Metrics
 from trainers.optim import learning_rate
 from trainers.ranks.stopping import Stopped, stop_asked
-from trainers.step import StepResult, StepSums, train_step
+from trainers.step import StepResult, StepValues, train_step
 from trainers.tasks.task import Batch
 from trainers.tracking.progress import Progress, StepTotals, reset_peak_memory
 from trainers.tracking.tracker import Tracker
@@ -117,7 +118,7 @@ class Loop:
             return "patience"
         if state.step < self.total:
             return ""
-        return "max_steps" if self.total < self.data.planned_steps() else "epochs"
+        return "max_steps" if self.total < self.data.planned_steps else "epochs"
 
     def _train_epoch(self) -> None:
         """What is left of one pass over the training part, at most to the last step of the run."""
@@ -163,13 +164,14 @@ class Loop:
 
     def _exchange(self, upcoming: list[Batch] | None, finished: StepResult | None) -> Word:
         """Sum the control word over ranks, report the finished step, move a save along."""
-        sums, batches = (finished.sums, finished.batches) if finished else (StepSums(), [])
+        values = finished.values if finished else StepValues()
+        batches = finished.batches if finished else []
         flags = self.saver.flags()
         own = Word(
             items=float(sum(batch.items for batch in upcoming or [])),
-            loss=sums.loss,
-            correct=sums.correct,
-            broken=sums.broken,
+            loss=values.loss,
+            correct=values.correct,
+            broken=float(values.broken),
             valid=sum(batch.valid for batch in batches),
             padded=sum(batch.padded for batch in batches),
             stop=float(stop_asked()),
@@ -182,7 +184,14 @@ class Loop:
         if finished is not None:
             if not np.isfinite(word.loss) or word.broken:
                 self._stop_at_non_finite(finished, word)
-            totals = StepTotals(word.loss, word.correct, word.valid, word.padded, finished.seconds)
+            totals = StepTotals(
+                word.loss,
+                word.correct,
+                values.gradient_norm,
+                word.valid,
+                word.padded,
+                finished.seconds,
+            )
             self.progress.report(
                 finished.epoch, finished.step, finished.rate, finished.items, totals
             )
@@ -256,7 +265,7 @@ class Loop:
         """Raise on every rank, naming the samples: those of the ranks whose loss is not finite, or of
         the whole step where only the gradient is not."""
         loss = not np.isfinite(word.loss)
-        involved = not loss or not np.isfinite(finished.sums.loss)
+        involved = not loss or not np.isfinite(finished.values.loss)
         keys = self._keys(finished.batches if involved else [])
         raise TrainingFailed(
             f"step {finished.step}: the {'loss' if loss else 'gradient'} is not finite; samples: {keys}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -16,18 +17,25 @@ _SEED_TAG = 20
 
 
 @dataclass(frozen=True)
-class StepSums:
-    """What a rank adds to the totals of a global step."""
+class StepValues:
+    """What a rank has of a global step once the device is done with it."""
 
     loss: float = 0.0
+    """Sum over this rank's items."""
     correct: float = 0.0
-    broken: float = 0.0
-    """1 if the gradient was not finite."""
+    """Of this rank's items."""
+    gradient_norm: float = 0.0
+    """Of the whole gradient, before clipping, the same on all ranks."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the gradient was not finite; DeepSpeed says so by a norm of -1, too."""
+        return not 0 <= self.gradient_norm < math.inf
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """One rank's part of a global step, its sums perhaps still on their way from the device."""
+    """One rank's part of a global step, its values perhaps still on their way from the device."""
 
     epoch: int
     step: int
@@ -35,16 +43,16 @@ class StepResult:
     rate: float
     items: float
     """Of the global step."""
-    values: HostCopy
-    """(3,) see ``StepSums``."""
+    copied: HostCopy
+    """(3,) the ``values``."""
     batches: list[Batch]
     seconds: float = 0.0
     """From its start to the next one's, reading and exchange included."""
 
     @property
-    def sums(self) -> StepSums:
-        """The values, once they have arrived."""
-        return StepSums(*self.values.read())
+    def values(self) -> StepValues:
+        """Waits until they have arrived."""
+        return StepValues(*self.copied.read())
 
 
 class HostCopy:
@@ -76,7 +84,7 @@ def train_step(
     """
     engine.set_learning_rate(rate)
     micro_batches = data.recipe.batching.micro_batches
-    sums = torch.zeros(3, dtype=torch.float64, device=data.world.device)
+    values = torch.zeros(3, dtype=torch.float64, device=data.world.device)
     for batch in batches:
         seed_step(data.recipe.seed, epoch, step, batch.request.micro_batch)
         output = data.task.step(engine, batch, data.world.device)
@@ -84,11 +92,10 @@ def train_step(
         # The engine averages over micro-batches; a short one must not weigh like a full one.
         engine.backward(loss * (micro_batches / items))
         if batch.request.counted:
-            sums[0] += loss.detach()
-            sums[1] += output.correct.sum()
-    norm = torch.as_tensor(engine.gradient_norm)
-    sums[2] = ~torch.isfinite(norm) | (norm < 0)
-    return StepResult(epoch, step + 1, rate, items, HostCopy(sums), batches)
+            values[0] += loss.detach()
+            values[1] += output.correct.sum()
+    values[2] = engine.update()
+    return StepResult(epoch, step + 1, rate, items, HostCopy(values), batches)
 
 
 def seed_step(seed: int, epoch: int, step: int, micro_batch: int) -> None:

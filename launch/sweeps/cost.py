@@ -142,7 +142,7 @@ def _time(left: Mapping[Path, Expected]) -> str:
 
 def _assumed(member: GridMember, work: Work, machine: Machine) -> float:
     """Seconds at the assumed rate, without the start."""
-    whole = member.recipe.engine.precision == "fp32"
+    whole = member.recipe.engine.precision in ("fp32", "tf32")
     rate = machine.full if whole else machine.half
     return max(work.flop / rate, work.passes * machine.pass_seconds)
 

@@ -65,11 +65,31 @@ def run_steps(engine: Engine, data: RunData, steps: int, first: int = 0) -> list
             items = data.world.sum([float(sum(batch.items for batch in batches))])[0]
             rate = learning_rate(data.recipe.optim, done, steps)
             result = train_step(engine, data, batches, epoch, done, rate, items)
-            losses.append(data.world.sum([result.sums.loss])[0] / items)
+            losses.append(data.world.sum([result.values.loss])[0] / items)
             done += 1
             if done == steps:
                 break
     return losses
+
+
+def first_gradient_norm(world: World, name: str, overrides: list[str]) -> float:
+    """What the first global step says of the norm of its gradient."""
+    data = open_data(world, name, overrides)
+    engine = open_engine(data)
+    batches = next(data.batches(data.training_plan(1), 1))
+    items = data.world.sum([float(sum(batch.items for batch in batches))])[0]
+    return train_step(engine, data, batches, 1, 0, 1e-3, items).values.gradient_norm
+
+
+def plain_gradient_norm(world: World, name: str, overrides: list[str]) -> float:
+    """The same by torch alone, on one rank and without dropout: all samples' mean loss at once."""
+    data = open_data(world, name, overrides)
+    model = data.task.build_model()
+    batches = next(data.batches(data.training_plan(1), 1))
+    losses = [data.task.step(model, batch, world.device).losses for batch in batches]
+    torch.cat(losses).mean().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
 
 
 def whole(engine: Engine) -> dict[str, Tensor]:

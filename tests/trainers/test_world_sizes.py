@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ranks import RankPool
-from tests.trainers.jobs import losses_of
+from tests.trainers.jobs import first_gradient_norm, losses_of, plain_gradient_norm
 
 STEPS = 100
 Ranks = Callable[[int], RankPool]
@@ -65,6 +65,19 @@ def test_zero_stages_agree(kind: str, ranks: Ranks, speech_shards: Path, text_sh
     ]
     for stage in stages[1:]:
         assert_close(stage["losses"], stages[0]["losses"])
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_the_gradient_norm_is_that_of_the_mean_loss_before_clipping(
+    stage: int, ranks: Ranks, text_shards: Path
+) -> None:
+    recipe = bert(text_shards, "--model.dropout", "0", "--optim.clip", "0.01")
+    plain = ranks(1).run(plain_gradient_norm, "demo/bert_full", recipe)[0]
+    assert plain > 0.01, "nothing would be clipped"
+    recipe += ["--engine.zero", str(stage)]
+    for size in (1, 2):
+        norms = ranks(size).run(first_gradient_norm, "demo/bert_full", recipe)
+        assert norms == pytest.approx([plain] * size, rel=1e-4)
 
 
 def test_the_same_run_twice_gives_the_same_bits(ranks: Ranks, text_shards: Path) -> None:

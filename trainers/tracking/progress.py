@@ -25,6 +25,8 @@ class StepTotals:
 
     loss: float
     correct: float
+    gradient_norm: float
+    """Before clipping."""
     valid: float
     """Audio seconds or tokens."""
     padded: float
@@ -62,8 +64,8 @@ class Progress:
         loss = totals.loss / items
         padding = 1 - totals.valid / totals.padded
         self._tracker.metrics(
-            {"kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": rate, "items": int(items),
-             "padding": round(padding, 6)}
+            {"kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": rate,
+             "gradient_norm": totals.gradient_norm, "items": int(items), "padding": round(padding, 6)}
         )  # fmt: skip
         per_second = self._valid / max(self._seconds, 1e-9)
         self._tracker.performance(
