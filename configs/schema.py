@@ -201,7 +201,7 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the two tasks share."""
+    """What all tasks share."""
 
     recipe: str = ""
     """Name of the recipe; empty: the file's name."""

@@ -73,7 +73,7 @@ def split_names(root: Path) -> list[str]:
 
 
 def load_split(index: ShardIndex, name: str = "") -> Split:
-    """Read a split; an empty name means the preferred one (official, speaker, reference)."""
+    """Read a split; an empty name means the preferred one (official, speaker, heldout, reference)."""
     names = split_names(index.root)
     if not names:
         raise InputError(

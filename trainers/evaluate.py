@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainers.data import RunData
 from trainers.engine import Engine
 from trainers.metrics import Metrics, SplitMetrics, TokenMetrics, class_metrics
 from trainers.predictions import write_predictions as write_table
+from trainers.tasks.task import StepOutput
 
 
 @dataclass(frozen=True)
@@ -52,32 +54,38 @@ def predict(
     on all ranks before each step, and may end it by raising. A plain module works like an engine."""
     plan = data.evaluation_plan(part)
     engine.train(False)
-    rows, truth, losses, correct, logits, pairs, order = [], [], [], [], [], [], []
+    found: list[tuple[int, NDArray[np.int64], torch.Tensor, StepOutput]] = []
     with torch.no_grad():
         for step in data.batches(plan, epoch=0):
             if watch is not None:
                 watch()
             for batch in step:
                 output = data.task.step(engine, batch, data.world.device)
-                if not batch.request.counted:  # its forward pass was for the others' sake
-                    continue
-                number = batch.request.step * plan.micro_batches + batch.request.micro_batch
-                order.append(number)
-                rows.append(batch.request.rows)
-                truth.append(batch.labels.numpy())
-                losses.append(output.losses.double().cpu().numpy())
-                correct.append(output.correct.cpu().numpy())
-                logits.append(_kept(output.logits, len(truth[-1])))
-                pairs.append(_kept(output.pairs, len(truth[-1])))
+                if batch.request.counted:  # else its forward pass was for the others' sake
+                    number = batch.request.step * plan.micro_batches + batch.request.micro_batch
+                    found.append((number, batch.request.rows, batch.labels, output))
     engine.train(True)
-    gathered = data.world.gather((order, rows, truth, losses, correct, logits, pairs))
-    place = np.argsort([number for theirs in gathered for number in theirs[0]], kind="stable")
-    columns = [[piece for theirs in gathered for piece in theirs[n]] for n in range(1, 7)]
-    return Predictions(*(np.concatenate([column[n] for n in place]) for column in columns))
+    # Not before: copying a batch's results to the host waits until the device is done with it.
+    mine = [(number, _on_host(rows, labels, output)) for number, rows, labels, output in found]
+    pieces = [piece for theirs in data.world.gather(mine) for piece in theirs]
+    pieces.sort(key=lambda piece: piece[0])
+    names = [column.name for column in dataclasses.fields(Predictions)]
+    return Predictions(
+        *(np.concatenate([getattr(piece, name) for _, piece in pieces]) for name in names)
+    )
 
 
-def _kept(values: torch.Tensor | None, items: int) -> NDArray[np.float32]:
-    return np.zeros((items, 0), np.float32) if values is None else values.cpu().numpy()
+def _on_host(rows: NDArray[np.int64], labels: torch.Tensor, output: StepOutput) -> Predictions:
+    """What one micro-batch gave."""
+    none = torch.zeros(len(labels), 0)
+    return Predictions(
+        rows=rows,
+        truth=labels.numpy(),
+        losses=output.losses.double().cpu().numpy(),
+        correct=output.correct.cpu().numpy(),
+        logits=(none if output.logits is None else output.logits).cpu().numpy(),
+        pairs=(none if output.pairs is None else output.pairs).cpu().numpy(),
+    )
 
 
 def write_predictions(path: Path, predictions: Predictions, data: RunData) -> None:

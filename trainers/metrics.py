@@ -201,24 +201,3 @@ def classification_rows(metrics: SplitMetrics) -> tuple[list[ReportRow], list[Re
         average("weighted avg", weights),
     ]
     return classes, summary
-
-
-def classification_report_text(metrics: SplitMetrics, digits: int = 2) -> str:
-    """The same text as ``sklearn.metrics.classification_report`` with all labels given."""
-    classes, summary = classification_rows(metrics)
-    width = max(len(name) for name in (*metrics.labels, "weighted avg", "x" * digits))
-    lines = [
-        f"{'':>{width}s} " + "".join(f" {h:>9}" for h in ("precision", "recall", "f1-score",
-                                                         "support")),
-        "",
-    ]  # fmt: skip
-
-    def number(value: float | None) -> str:
-        return f" {'':>9}" if value is None else f" {value:>9.{digits}f}"
-
-    def line(row: ReportRow) -> str:
-        numbers = number(row.precision) + number(row.recall) + number(row.f1)
-        return f"{row.name:>{width}s} {numbers} {row.support:>9}"
-
-    lines += [*map(line, classes), "", *map(line, summary)]
-    return "\n".join(lines) + "\n"

@@ -65,7 +65,8 @@ class StepOutput:
 
 
 class Task(Protocol):
-    """A model, its batches and its loss. `emotion.py`, `nli.py` and `mlm.py` are the tasks."""
+    """A model, its batches and its loss. `emotion.py`, `cached_emotion.py`, `nli.py`, `mlm.py` and
+    `pair_mlm.py` are the tasks."""
 
     labels: tuple[str, ...]
     """Names of the classes; empty where the items are tokens."""

@@ -94,7 +94,7 @@ def test_layers_of_a_model(
     both = ranks(2).run(layer_probes, name, recipe)
     assert both[0] == both[1]
     assert json.loads(json.dumps(alone)) == alone
-    assert alone.pop("seconds") >= 0 and both[0].pop("seconds") >= 0
+    assert {type(result.pop("seconds")) for result in (alone, both[0])} == {float}
     # Work is shared, results are not of the sharing.
     assert alone == both[0]
     assert alone["weights"] == weights
