@@ -536,8 +536,8 @@ class Payload:
 
 DAMAGES: tuple[Callable[[Path, Random], Names], ...] = (
     truncated, bit_flipped, byte_changed, sector_zeroed, bytes_added, missing, emptied, swapped_inside,
-    swapped_with_the_other, copied_from_the_other, without_an_end, line_removed, line_duplicated, line_edited, renamed,
-    file_replaced_by_a_link, file_replaced_by_something_else, folder_replaced_by_a_link,
+    swapped_with_the_other, copied_from_the_other, without_an_end, line_removed, line_duplicated, line_edited,
+    renamed, file_replaced_by_a_link, file_replaced_by_something_else, folder_replaced_by_a_link,
     folder_replaced_by_something_else, path_in_the_sums, unknown_file_in_the_sums, key_missing,
     wrong_type, no_json, piece_moved, pieces_exchanged, shape_changed, path_in_the_facts, tag_changed,
     another_format, state_of_another, header_broken, header_changed, pickle_planted,
