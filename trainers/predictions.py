@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,14 +32,19 @@ def write_predictions(
     """
     predicted = probabilities.argmax(1)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*_COLUMNS, *(f"p({label})" for label in labels)])
-        for n, key in enumerate(keys):
-            values = [f"{share:.6f}" for share in probabilities[n]]
-            names = (labels[int(truth[n])], labels[int(predicted[n])])
-            writer.writerow([key, *names, f"{losses[n]:.6f}", *values])
-    partial.replace(path)
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow([*_COLUMNS, *(f"p({label})" for label in labels)])
+            for n, key in enumerate(keys):
+                values = [f"{share:.6f}" for share in probabilities[n]]
+                names = (labels[int(truth[n])], labels[int(predicted[n])])
+                writer.writerow([key, *names, f"{losses[n]:.6f}", *values])
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)

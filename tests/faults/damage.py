@@ -204,6 +204,12 @@ def copied_from_the_other(path: Path, rng: Random) -> Names:
     return FILES if name == SUMS else (name,)
 
 
+def without_an_end(path: Path, rng: Random) -> Names:
+    """A small file that claims to be larger than memory, of which the disk holds next to nothing."""
+    os.truncate(path / SUMS, rng.choice([2**30, 2**36, 2**42]))
+    return (SUMS,)
+
+
 def line_removed(path: Path, rng: Random) -> Names:
     lines = _lines(path)
     del lines[rng.randrange(len(lines))]
@@ -390,6 +396,7 @@ def shape_changed(path: Path, rng: Random) -> Names:
     name = rng.choice(list(facts["shapes"]))
     facts["shapes"][name] = rng.choice([
         [7, 4], [0, 4], [0], [-6, -4], [24, 2**62], [2**80], [2, 2, 2, 2], [6.0, 4], [True], [[6], [4]],
+        [2**52] * 10**6,
     ])  # fmt: skip
     return (*_write_facts(path, json.dumps(facts)), *TENSORS)
 
@@ -529,8 +536,8 @@ class Payload:
 
 DAMAGES: tuple[Callable[[Path, Random], Names], ...] = (
     truncated, bit_flipped, byte_changed, sector_zeroed, bytes_added, missing, emptied, swapped_inside,
-    swapped_with_the_other, copied_from_the_other, line_removed, line_duplicated, line_edited, renamed,
-    file_replaced_by_a_link, file_replaced_by_something_else, folder_replaced_by_a_link,
+    swapped_with_the_other, copied_from_the_other, without_an_end, line_removed, line_duplicated, line_edited,
+    renamed, file_replaced_by_a_link, file_replaced_by_something_else, folder_replaced_by_a_link,
     folder_replaced_by_something_else, path_in_the_sums, unknown_file_in_the_sums, key_missing,
     wrong_type, no_json, piece_moved, pieces_exchanged, shape_changed, path_in_the_facts, tag_changed,
     another_format, state_of_another, header_broken, header_changed, pickle_planted,
@@ -693,7 +700,8 @@ def _look(folder: Path) -> dict[str, Any]:
         mode = path.lstat().st_mode if os.path.lexists(path) else 0
         content: Any = None
         if stat.S_ISREG(mode):
-            content = path.read_bytes()
+            with path.open("rb") as stream:  # some claim to be without an end
+                content = path.stat().st_size, stream.read(2**20)
         elif stat.S_ISLNK(mode):
             content = os.readlink(path)
         found["" if path == folder else str(path.relative_to(folder))] = stat.S_IFMT(mode), content

@@ -14,10 +14,11 @@ import torch
 
 from configs.errors import InputError
 from configs.schema import CheckpointConfig
-from tests.faults.damage import Warnings, digest, facts_of
+from tests.faults.damage import Warnings, digest, facts_of, make_run
 from tests.faults.small_disk import fill, free_pages, make_room, set_read_only, small_disk
 from tests.ranks import RankPool
 from trainers.checkpoints.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
+from trainers.checkpoints.rewind import rewind
 from trainers.checkpoints.saving import Saver
 from trainers.checkpoints.sharding import MOMENTS, WEIGHTS, Piece
 from trainers.files.disk import telling_of_disks
@@ -144,6 +145,29 @@ def test_no_room_to_drop_what_is_kept_no_longer(ranks: Ranks, tmp_path: Path) ->
         make_room(disk)
         assert ranks(1).run(save, disk / "run", "step-30", pieces(0), config) == [""]
         assert len(list(disk.glob("run/checkpoints/*/optimizer-*"))) == 1
+
+
+def test_no_room_for_another_runs_checkpoint(tmp_path: Path) -> None:
+    """Going on from it takes a copy: what has no room leaves nothing half-copied."""
+    run = make_run(tmp_path / "other", FIRST) / "run"
+    checkpoint = Checkpoint(run / CHECKPOINTS / NEXT)
+    with small_disk(tmp_path / "disk", 1000) as disk:
+        own = disk / "run" / CHECKPOINTS
+        own.mkdir(parents=True)
+        told = []
+        for left in range(free_pages(disk)):
+            fill(disk, left)
+            try:
+                rewind(disk / "run", checkpoint)
+                break
+            except InputError as error:
+                told.append(str(error))
+            make_room(disk)
+            assert {path.name for path in own.iterdir()} <= {FIRST}
+            for path in list_checkpoints(own):
+                Checkpoint(path).verify()
+        assert len(told) > 5 and all(is_full(line, disk / "run") for line in told)
+        assert digest(Checkpoint(own / NEXT)) == digest(checkpoint)
 
 
 def test_a_read_only_disk(ranks: Ranks, tmp_path: Path) -> None:

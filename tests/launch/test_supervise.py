@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,18 @@ def test_the_second_ends_everything_at_once(
         assert started.wait() == 128 + number
         assert not started.marked()
         assert started.output.splitlines()[-1].startswith("stopped at once")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_cause_may_send_several(number: signal.Signals, tmp_path: Path) -> None:
+    """As `timeout` does, which signals a process and then its group."""
+    with supervised(1, "save", tmp_path) as started:
+        started.until(lambda: "waiting" in started.output)
+        started.process.send_signal(number)
+        time.sleep(0.05)  # or the kernel may make one of them
+        started.process.send_signal(number)
+        assert started.wait() == 75, started.output
+        assert not started.marked()
 
 
 def test_what_has_not_started_is_ended(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from configs.errors import InputError
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import load_split
+from tests.faults.small_disk import fill, small_disk
 from trainers.metrics import class_metrics
 from trainers.predictions import read_predictions, write_predictions
 from trainers.subsets import MIN_ITEMS, subset_scores
@@ -42,6 +43,14 @@ def test_the_format_is_that_of_a_runs_predictions(tmp_path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == 'key,label,prediction,loss,p(a),p(p(b)),"p(خوشحالی, c)"'
     assert lines[3] == "test-1,a,p(b),2.302585,0.100000,0.800000,0.100000"
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 20) as disk:
+        fill(disk)
+        with pytest.raises(OSError, match="No space left"):
+            write(disk / "predictions-test.csv")
+        assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ FACTS = "checkpoint.json"
 SUMS = "SHA256SUMS"
 SET_ASIDE = "set-aside-"
 """Begins the names of checkpoints that a resumed run did not go on from."""
+_LARGEST_TEXT = 2**29
+"""Bytes of a file that is read in one piece: far beyond what any model needs, well within memory."""
 _FLOATS = ("F64", "F32", "BF16", "F16")
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9.-]+)")
 
@@ -365,6 +367,8 @@ def _check_regular(path: Path) -> None:
 def _text(path: Path) -> str:
     try:
         _check_regular(path)
+        if (size := path.stat().st_size) > _LARGEST_TEXT:
+            raise Damaged(f"{path}: damaged (it has {size:,} bytes)")
         return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error

@@ -19,6 +19,8 @@ TAG = re.compile(r"step-([0-9]{1,12})(-evaluated)?")
 TENSOR_FILE = re.compile(r"(weights|optimizer)-[0-9]{5}\.safetensors")
 _LARGEST = 2**53
 _DEEPEST = 4
+_MOST_SIZES = 64
+"""Of a shape: torch has no more, and a product of very many would take for ever."""
 
 Test = Callable[[Any], bool]
 Places = dict[str, list[tuple[str, int, int]]]
@@ -124,8 +126,9 @@ def _is_tag(value: Any) -> bool:
 
 
 def _is_shape(value: Any) -> bool:
-    sizes = isinstance(value, list) and all(_is_count(size) and size > 0 for size in value)
-    return sizes and math.prod(value) < _LARGEST
+    if not isinstance(value, list) or len(value) > _MOST_SIZES:
+        return False
+    return all(_is_count(size) and size > 0 for size in value) and math.prod(value) < _LARGEST
 
 
 def _is_range(value: Any) -> bool:

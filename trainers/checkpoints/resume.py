@@ -7,6 +7,7 @@ matter, the corpus, the split and the plans made of them. Ranks, ZeRO stage and 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def find_checkpoints(recipe: AnyRecipe, beginning: Beginning) -> list[Path]:
                 f"{folder}: is a link or a file; checkpoints are read from a folder of its own only"
             )
         return list_checkpoints(folder)
-    path = Path(beginning.resume)
+    # Whole: the run of a checkpoint that was named from within its folder is found above it.
+    path = Path(os.path.abspath(beginning.resume))
     if path.is_dir() and (path / "config.yaml").is_file():
         path = path / CHECKPOINTS
     found = list_checkpoints(path) if path.name == CHECKPOINTS else [path]

@@ -87,9 +87,13 @@ def _adopt(folder: Path, checkpoint: Checkpoint) -> None:
             continue
         staging = own / f".saving-{tag}-copy"
         with writing(staging):
-            staging.mkdir(parents=True)
-            for name in (*read_sums(source / tag), SUMS):
-                shutil.copyfile(source / tag / name, staging / name)
-                sync(staging / name)
-            staging.rename(own / tag)
-            sync(own)
+            try:
+                staging.mkdir(parents=True)
+                for name in (*read_sums(source / tag), SUMS):
+                    shutil.copyfile(source / tag / name, staging / name)
+                    sync(staging / name)
+                staging.rename(own / tag)
+                sync(own)
+            except OSError:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise

@@ -43,6 +43,9 @@ from trainers.ranks.world import World
 
 log = logging.getLogger("sokhan")
 
+_LAST_WRITES = 30.0
+"""Seconds that a save under way has to end when training ends by an error; the next start sweeps."""
+
 
 @dataclass(frozen=True)
 class Flags:
@@ -211,7 +214,14 @@ class Saver:
 
     def abandon(self) -> None:
         """Leave nothing half-written behind when training ends by an error."""
-        if self._world.main and self._phase != "idle":
+        if self._phase == "idle":
+            return
+        if self._task is not None:
+            # Deleting beside the thread could take files of what it has just given its name.
+            self._task.join(_LAST_WRITES)
+            if self._task.running:
+                return
+        if self._world.main:
             shutil.rmtree(self._staging, ignore_errors=True)
 
 
@@ -294,9 +304,9 @@ class _Background:
         """Whether it has not ended."""
         return self._thread.is_alive()
 
-    def join(self) -> None:
-        """Wait for its end."""
-        self._thread.join()
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for its end, for ``seconds`` at most."""
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         try:

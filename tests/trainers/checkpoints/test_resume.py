@@ -31,6 +31,7 @@ from tests.conftest import REPOSITORY
 from tests.ranks import RankPool
 from tests.trainers.test_run import lines, text_recipe
 from trainers.checkpoints.checkpoint import list_checkpoints
+from trainers.checkpoints.resume import find_checkpoints
 from trainers.ranks.stopping import Stopped
 from trainers.ranks.world import World
 from trainers.run import train
@@ -200,6 +201,26 @@ def test_the_start_can_be_chosen(
     assert_same(Path(ranks(2).run(start, again, Beginning(resume="never"))[0]), whole)
     run = json.loads((tmp_path / "bert_full" / "again" / "run.json").read_text())
     assert [begun["checkpoint"] for begun in run["starts"]] == [None]
+
+
+def test_the_start_is_named_from_within_its_run(
+    ranks: Ranks, text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path's last part says too little: what belongs to a checkpoint lies above it."""
+    recipe = text_recipe(text_shards, tmp_path, *SETTINGS)
+    ranks(1).run(start, recipe, AUTO, 7)
+    checkpoints = tmp_path / "bert_full" / "one" / "checkpoints"
+    newest, before, *_ = list_checkpoints(checkpoints)
+    loaded = load_recipe("demo/bert_full", recipe)
+    for folder, typed in (
+        (checkpoints, before.name),
+        (newest, f"../{before.name}"),
+        (checkpoints.parent, f"checkpoints/{before.name}"),
+    ):
+        monkeypatch.chdir(folder)
+        assert find_checkpoints(loaded, Beginning(resume=typed)) == [before]
+    monkeypatch.chdir(checkpoints)
+    assert find_checkpoints(loaded, Beginning(resume=".."))[0] == newest
 
 
 def test_damage_is_named_and_never_means_step_0(
