@@ -129,6 +129,15 @@ def label_counts(index: ShardIndex, split: Split, part: str) -> NDArray[np.int64
 
 def speaker_overlap(index: ShardIndex, split: Split) -> dict[str, int]:
     """Speakers that two parts share: {"train/test": 83, ...}, known speakers only."""
-    speakers = {p: set(index.speaker[split.rows(p)].tolist()) - {-1} for p in split.names}
+    speakers = _speakers(index, split)
     pairs = [(a, b) for n, a in enumerate(split.names) for b in split.names[n + 1 :]]
     return {f"{a}/{b}": len(speakers[a] & speakers[b]) for a, b in pairs}
+
+
+def speaker_counts(index: ShardIndex, split: Split) -> dict[str, int]:
+    """Known speakers of each part: of so many ``speaker_overlap`` is a share."""
+    return {part: len(speakers) for part, speakers in _speakers(index, split).items()}
+
+
+def _speakers(index: ShardIndex, split: Split) -> dict[str, set[int]]:
+    return {p: set(index.speaker[split.rows(p)].tolist()) - {-1} for p in split.names}

@@ -30,6 +30,7 @@ from data_shards.splits import (
     Split,
     check_classes,
     label_counts,
+    speaker_counts,
     speaker_overlap,
     table_digest,
 )
@@ -223,6 +224,7 @@ class RunData:
             "counts": counts,
             "train_entries": len(self.entries("train")),
             "speaker_overlap": speaker_overlap(self.index, self.split),
+            "speakers": speaker_counts(self.index, self.split),
             "plan_digest": self.training_plan(1).digest(),
         }
 

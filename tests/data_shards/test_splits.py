@@ -16,6 +16,7 @@ from data_shards.splits import (
     check_classes,
     load_split,
     save_split,
+    speaker_counts,
     speaker_overlap,
     split_names,
 )
@@ -115,7 +116,10 @@ def test_every_part_needs_every_class(index: ShardIndex) -> None:
 
 
 def test_shared_speakers_are_counted_and_unknown_ones_are_not(index: ShardIndex) -> None:
-    overlap = speaker_overlap(index, split_of([0, 1, 0, 2, 2, 2, 0]))
+    split = split_of([0, 1, 0, 2, 2, 2, 0])
+    overlap = speaker_overlap(index, split)
     assert overlap == {"train/validation": 1, "train/test": 1, "validation/test": 0}
+    known = {p: {s for s in index.speaker[split.rows(p)].tolist() if s >= 0} for p in split.names}
+    assert speaker_counts(index, split) == {part: len(own) for part, own in known.items()}
     unknown = speaker_overlap(index, split_of([0, 0, 1, 1, 2, 2, 0]))
     assert set(unknown.values()) == {0}

@@ -55,16 +55,18 @@ def noised_scores(
     clean, noised = (predict(model, each, "test", watch) for each in (data, changed))
     model.eval()
     assert (clean.rows == noised.rows).all(), "both plans hold the same rows in the same order"
+    augment = changed.augmentation.config
     differ = clean.logits.argmax(1) != noised.logits.argmax(1)
     return {
         "clean": _scores(clean, data.task.labels),
         "noised": _scores(noised, data.task.labels),
         "changed": float(differ.mean()),
         "augment": {
-            "noise": changed.augmentation.config.noise,
-            "shift_seconds": changed.augmentation.config.shift_seconds,
+            "noise": augment.noise,
+            "shift_seconds": augment.shift_seconds,
             "semitones": [0],
-            "changes": "Gaussian noise and a circular shift of every clip; no pitch shift",
+            "changes": f"Every clip was given Gaussian noise of deviation {augment.noise:g} (full scale is "
+            f"1) and a circular shift of up to {augment.shift_seconds:g} s, and no pitch shift",
         },
     }
 

@@ -41,7 +41,7 @@ FEATURES = (
     *_VOICE,
 )
 """What each column is."""
-_VERSION = 1
+_VERSION = 2
 """Changes with what a feature means."""
 
 

@@ -1,20 +1,27 @@
-"""Arrays kept beside the shards: a file is whole or it is not there."""
+"""Arrays kept beside the shards: a file is whole or it is not there.
+
+Behind the array, where NumPy does not look, stand four bytes: the CRC-32 of all before them. What is
+kept would else go into training with its flipped bits, unlike the shards that it comes from.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import platform
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 Number = TypeVar("Number", bound=np.generic)
+_SUM = 4
+"""Bytes of the checksum."""
 
 
 def open_array(place: Path, shape: tuple[int, ...], dtype: type[Number]) -> NDArray[Number] | None:
@@ -23,7 +30,8 @@ def open_array(place: Path, shape: tuple[int, ...], dtype: type[Number]) -> NDAr
         array: NDArray[Number] = np.lib.format.open_memmap(place, mode="r")
     except (OSError, ValueError):
         return None
-    return array if array.shape == shape and array.dtype == dtype else None
+    fits = array.shape == shape and array.dtype == dtype
+    return array if fits and _undamaged(place, array) else None
 
 
 def save_array(place: Path, values: NDArray[Any]) -> bool:
@@ -33,7 +41,9 @@ def save_array(place: Path, values: NDArray[Any]) -> bool:
     try:
         partial.parent.mkdir(exist_ok=True)
         _sweep(partial)
-        np.save(partial, values)
+        with partial.open("w+b") as file:
+            np.save(file, values)
+            _add_sum(file, file.tell())
         partial.replace(place)
     except OSError:
         with contextlib.suppress(OSError):
@@ -52,6 +62,8 @@ def new_array(place: Path, shape: tuple[int, ...]) -> Iterator[FloatArray | None
         yield array
         if array is not None:
             array.flush()
+            with partial.open("r+b") as file:
+                _add_sum(file, array.offset + array.nbytes)
             # Others may have made it meanwhile and read it: replaced, it would be lost to them on NFS.
             if open_array(place, shape, np.float32) is None:
                 partial.replace(place)
@@ -71,12 +83,37 @@ def _reserve(partial: Path, shape: tuple[int, ...]) -> Any:
         array = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         with partial.open("r+b") as file:
             # Now or never: a mapped write that finds no space would kill the process.
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + _SUM)
     except OSError:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         return None
     return array
+
+
+def _add_sum(file: IO[bytes], end: int) -> None:
+    """Write the checksum of the bytes before ``end`` there."""
+    found = _sum(file, end)
+    file.seek(end)
+    file.write(found)
+
+
+def _undamaged(place: Path, array: Any) -> bool:
+    end = array.offset + array.nbytes
+    try:
+        with place.open("rb") as file:
+            return os.fstat(file.fileno()).st_size == end + _SUM and _sum(file, end) == file.read()
+    except OSError:
+        return False
+
+
+def _sum(file: IO[bytes], end: int) -> bytes:
+    """CRC-32 of the bytes before ``end``, behind which the file then stands."""
+    found, left = 0, end
+    file.seek(0)
+    while left and (chunk := file.read(min(left, 1 << 20))):
+        found, left = zlib.crc32(chunk, found), left - len(chunk)
+    return found.to_bytes(_SUM, "little")
 
 
 def _sweep(partial: Path) -> None:

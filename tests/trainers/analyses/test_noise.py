@@ -59,6 +59,8 @@ def test_a_model_that_hears_noise(ranks: Ranks, speech_shards: Path) -> None:
     assert alone["clean"]["recall"][first] > 0.8 > alone["noised"]["recall"][first] == 0
     assert alone["noised"]["recall"][second] == 1
     assert alone["augment"]["noise"] == 0.5 and alone["augment"]["semitones"] == [0]
+    assert "noise of deviation 0.5 (full scale is 1)" in alone["augment"]["changes"]
+    assert "shift of up to 0.2 s" in alone["augment"]["changes"]
 
 
 @pytest.mark.parametrize("balance", ["none", "reference", "clean", "sampled"])

@@ -170,6 +170,17 @@ def test_f0_is_that_of_the_tone(hz: float) -> None:
     assert found["voiced stretches a second"] == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.parametrize("hz", [75, 187, 287, 431, 496])
+def test_f0_is_no_octave_below_that_of_a_voice_rich_in_overtones(hz: float) -> None:
+    """Equally strong harmonics up to 7.8 kHz: the peaks of the autocorrelation are a sample wide."""
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    waves = [np.sin(2 * np.pi * k * hz * time + k * k) for k in range(1, int(7800 / hz) + 1)]
+    found = named(0.01 * np.sum(waves, 0, dtype=np.float32))
+    assert found["F0: 5 %"] == pytest.approx(12 * np.log2(hz / 27.5), abs=0.1)
+    assert found["F0: 95 %"] == pytest.approx(12 * np.log2(hz / 27.5), abs=0.1)
+    assert found["voiced share"] == 1
+
+
 def test_f0_slope_is_that_of_a_glide() -> None:
     time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     phase = 2 * np.pi * 120 / np.log(2) * (2**time - 1)  # one octave a second

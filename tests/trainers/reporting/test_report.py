@@ -310,6 +310,8 @@ def test_other_shards_are_told_apart(tmp_path: Path) -> None:
         ("emotion", {"freeze_conv": False}, "encoder and mlp head train, exact padding"),
         ("emotion", {"trains": "last", "last_layers": 2},
          "last 2 layers and mlp head train, exact padding"),
+        ("emotion", {"trains": "last", "last_layers": 1},
+         "last layer and mlp head train, exact padding"),
         ("emotion", {"trains": "head", "freeze_conv": False}, "mlp head alone trains, exact padding"),
         ("emotion", {"trains": "head", "cache": True},
          "mlp head alone trains, on cached features, exact padding"),

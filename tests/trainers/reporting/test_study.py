@@ -119,6 +119,7 @@ def test_scores_are_those_of_the_runs(regimes: tuple[Path, list[Path], str]) -> 
     assert table(text, "Accuracy on subsets")["good"] == ["0.512"]
     assert table(text, "Accuracy on subsets")["bad"] == ["–"]
     assert "hard_overlap=1 (120)" in text and "Which is best?" in text
+    assert "calls WA" not in text, "texts are ranked by accuracy"
 
 
 def test_a_planted_difference_stands_and_equal_methods_do_not(
@@ -242,6 +243,8 @@ def test_folds_are_pooled_and_noise_is_told(tmp_path: Path) -> None:
         write_noise(run, EMOTIONS, 0.7, 0.4)
     leaky = build_run(runs, task="emotion", recipe="reference", corpus="voices", split="reference",
                       supports=SPEECH, skill=0.95, overlap=5, epochs=1, steps_an_epoch=2)  # fmt: skip
+    about = json.loads((leaky / "data.json").read_text())
+    write_json(leaky / "data.json", {**about, "speakers": {"train": 9, "test": 6}})
     members = [*one_seed(made[0]), *one_seed(made[1]), member(leaky)]
     folder = build_study(runs, [part("heads", members)])
     _, text = page_of(folder)
@@ -255,7 +258,8 @@ def test_folds_are_pooled_and_noise_is_told(tmp_path: Path) -> None:
     # The leaky run is the best of all, but is neither ranked nor tested with the others.
     assert "first, head mlp, speaker3 has the highest UAR on speaker3, 3 folds pooled" in text
     assert "corrected by Holm over 1 pair;" in text
-    assert "reference (speakers shared)" in text and "5: LEAKY" in text
+    assert "reference (speakers shared)" in text and "5 of 6: LEAKY" in text
+    assert "UAR, the unweighted average recall, is" in text and "calls WA" in text
     assert "The same speakers are in train and test (reference)" in text
     assert (
         "moves the UAR of first, head mlp, speaker3 from .700 to .400 and changes 25% of its answers, "

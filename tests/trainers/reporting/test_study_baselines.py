@@ -37,7 +37,10 @@ def test_baselines_stand_beside_the_best_method(tmp_path: Path, text_shards: Pat
     (summary,) = (runs / "baselines").glob("*/baselines.json")
     document = json.loads(summary.read_text())
     rows = table(text, "Test part of")
+    recalls = table(text, "Recall of each class, test part of")
     for entry in document["baselines"]:
+        test = entry["splits"]["test"]
+        assert recalls[entry["title"]] == [f"{recall:.3f}" for recall in test["recall"]]
         assert rows[entry["title"]][1] == f"{entry['splits']['test']['accuracy']:.3f}"
         assert f"this training of {entry['title']}" not in text, "a baseline has no seeds"
     assert len(rows) == len(document["baselines"]) + 2  # header and rule

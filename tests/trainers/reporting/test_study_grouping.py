@@ -60,6 +60,22 @@ def scores(text: str) -> dict[str, list[str]]:
     return table(text, "Test part: mean ± sample standard deviation")
 
 
+def test_methods_are_named_by_what_is_set(tmp_path: Path) -> None:
+    """A kind says of what it is one, and a field that is not set is not named beside others."""
+    runs = tmp_path / "runs"
+    varied: list[dict[str, Any]] = [
+        {"loss.kind": "class_weights", "model.trains": "all", "model.last_layers": None},
+        {"loss.kind": "cross_entropy", "model.trains": "last", "model.last_layers": 2},
+        {"model.regime": {"kind": "freeze_first", "layers": 9, "heads": None}},
+        {"evaluation.patience": None},
+    ]
+    members = [member(text_run(runs, "one", n, 0.5), one) for n, one in enumerate(varied)]
+    assert [method.name for method in found(build_study(runs, [part("one", members)]))] == [
+        "loss class_weights, trains all", "loss cross_entropy, trains last, last_layers 2",
+        "regime freeze_first, layers 9", "patience null",
+    ]  # fmt: skip
+
+
 def test_other_data_make_another_row(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     made = [

@@ -176,6 +176,10 @@ def test_a_damaged_file_is_made_again(ranks: Ranks, shards: Path) -> None:
     assert (ranks(1).run(compute, "demo/hubert", recipe)[0] == whole).all()
     assert list((shards / "cache").glob("features-*")) == [file]
     assert (np.load(file) == whole).all()
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1  # a flipped bit is damage too
+    file.write_bytes(content)
+    assert (ranks(1).run(compute, "demo/hubert", recipe)[0] == whole).all()
 
 
 def test_shards_that_cannot_be_written_to(ranks: Ranks, shards: Path) -> None:

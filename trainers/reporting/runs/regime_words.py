@@ -19,8 +19,9 @@ def regime_words(task: str, model: Section) -> str:
 def _hubert(model: Section) -> str:
     head = f"{model.get('head', '?')} head"
     frozen = ", convolutions frozen" if model.get("freeze_conv") else ""
+    last = model.get("last_layers")
     what = {
-        "last": f"last {model.get('last_layers')} layers and {head} train",
+        "last": f"last {'layer' if last == 1 else f'{last} layers'} and {head} train",
         "head": f"{head} alone trains{', on cached features' if model.get('cache') else ''}",
     }.get(str(model.get("trains")), f"encoder and {head} train{frozen}")
     return f"{what}, {model.get('padding', '?')} padding"

@@ -35,17 +35,19 @@ def data_section(runs: Sequence[Run]) -> list[Block]:
         key = (str(data["corpus"]), str(data.get("digest")), str(data["split"]))
         sizes = [sum(data["counts"].get(p, {}).values()) for p in ("train", "validation", "test")]
         shared = int(data["speaker_overlap"].get("train/test") or 0)
+        # Runs of older versions do not say how many speakers the test part has.
+        among = f" of {n}" if (n := data.get("speakers", {}).get("test")) else ""
         rows.setdefault(key, (
             f"{data['corpus']}{' (synthetic)' if run.synthetic else ''}", shards,
             str(data["split"]), str(data.get("protocol", "–")), *map(thousands, sizes),
-            f"{shared}: LEAKY" if shared else "none" if data.get("kind") == "audio" else "–",
+            f"{shared}{among}: LEAKY" if shared else "none" if data.get("kind") == "audio" else "–",
         ))  # fmt: skip
         if run.labels:
             test = data["counts"].get("test", {})
             by_label = ", ".join(f"{label} {thousands(test.get(label, 0))}" for label in run.labels)
             counts.setdefault(key, (str(data["corpus"]), str(data["split"]), by_label))
     header: tuple[str, ...] = ("corpus", "shards", "split", "how it was made", "train", "validation",
-                               "test", "speakers in train and test")  # fmt: skip
+                               "test", "test speakers in train")  # fmt: skip
     several = len({row[:2] for row in rows.values()}) > len({row[0] for row in rows.values()})
     if not several:  # nothing is to be told apart by the folders
         header = (header[0], *header[2:])

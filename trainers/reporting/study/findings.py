@@ -10,6 +10,12 @@ from trainers.reporting.study.part_result import PartResult, time_text
 from trainers.reporting.study.sentences import count_text, rival_of, sentences
 from trainers.reporting.study.significance import interval_text, score_interval
 
+_OF_SPEECH = (
+    "Accuracy is the share of all test clips that are told rightly, which work on emotion calls WA. UAR, "
+    "the unweighted average recall, is the mean over the classes of the share of a class's clips that are "
+    "told rightly: rare emotions count as much as frequent ones."
+)
+
 
 def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> list[Block]:
     """One row and some sentences a part."""
@@ -34,7 +40,10 @@ def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> li
             " Where a method has one seed, what is said of it holds for this training: another seed may "
             "turn the order."
         )
-    return [*blocks, Text(note, "note")]
+    notes = [Text(note, "note")]
+    if any(result.score == "uar" for result in results):
+        notes.insert(0, Text(_OF_SPEECH, "note"))
+    return [*blocks, *notes]
 
 
 def _rows(result: PartResult, baselines: Sequence[Baseline]) -> list[tuple[str, ...]]:

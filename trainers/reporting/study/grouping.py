@@ -50,7 +50,7 @@ def methods_of(part: StudyPart, found: Mapping[str, Run]) -> list[Method]:
             member, run = group[0]
             settings, split = _settings(member, part.curve), _split(run)[0]
             words = [run.recipe] if len(recipes) > 1 else []
-            words += [_setting(key, value) for key, value in settings.items()]
+            words += _words(settings)
             if len(splits) > 1 and split not in words:
                 words.append(split)
             notes = []
@@ -155,12 +155,22 @@ def _value(part: StudyPart, run: Run) -> Any:
     return value if part.curve else None
 
 
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    """Each setting. One that is not set is left out beside others: ``trains all`` needs no ``last_layers
+    null``."""
+    there = {key: value for key, value in settings.items() if value is not None}
+    return [_setting(key, value) for key, value in (there or settings).items()]
+
+
 def _setting(key: str, value: Any) -> str:
-    """``layers 3`` for model.regime.layers: 3; a name that stands for itself alone."""
-    short = key.rpartition(".")[2]
+    """``layers 3`` for model.regime.layers: 3; a name that stands for itself alone. What a ``kind`` is of
+    stands in its section's name: ``loss class_weights``."""
+    section, _, short = key.rpartition(".")
+    if short == "kind" and section:
+        short = section.rpartition(".")[2]
     if key == _SPLIT or (key == "data.shards" and isinstance(value, str)):
         return Path(str(value)).name
     if isinstance(value, dict):
-        inner = ", ".join(_setting(name, one) for name, one in value.items() if one is not None)
-        return inner or short
+        given = {name: one for name, one in value.items() if one is not None}
+        return ", ".join(_setting(f"{key}.{name}", one) for name, one in given.items()) or short
     return f"{short} {value if isinstance(value, str) else json.dumps(value)}"

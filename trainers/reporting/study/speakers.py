@@ -17,15 +17,16 @@ from trainers.reporting.runs.record import Run
 def speakers_of(run: Run, keys: Sequence[str]) -> NDArray[np.int64] | None:
     """(items,) codes of the speakers of ``keys``.
 
-    None for text, for a corpus that does not name them, and where the shards are no longer there or
-    hold another corpus: intervals are then over samples.
+    None for text, where one of them is not named, and where the shards are no longer there or hold
+    another corpus: intervals are then over samples. Samples of other parts need no speakers.
     """
     if run.data.get("kind") != "audio" or not run.data.get("shards"):
         return None
     table = _table(shards_of(run), str(run.data.get("digest")))
     if table is None or any(key not in table for key in keys):
         return None
-    return np.array([table[key] for key in keys], np.int64)
+    codes = np.array([table[key] for key in keys], np.int64)
+    return None if (codes < 0).any() else codes
 
 
 def shards_of(run: Run) -> Path:
@@ -42,6 +43,6 @@ def _table(shards: Path, digest: str) -> dict[str, int] | None:
         index = open_index(shards)
     except InputError:
         return None
-    if index.manifest.digest != digest or (index.speaker < 0).any():
+    if index.manifest.digest != digest:
         return None
     return dict(zip(index.keys(), index.speaker.tolist(), strict=True))
