@@ -44,4 +44,5 @@ srun --unbuffered --output /scratch/my_project/runs/bert_full/big/slurm/new/%j_%
 
 # teardown
 code=$?
+trap '' TERM USR1 USR2 HUP
 /venv/bin/python -m launch.slurm.attempt end $code $PPID
