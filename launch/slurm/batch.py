@@ -20,6 +20,8 @@ SUBMISSION = "SOKHAN_SUBMISSION"
 """Environment variable of a job: the submission's folder."""
 ATTEMPT = "SOKHAN_ATTEMPT"
 """Environment variable of a job: the folder of this start."""
+SHELL = "SOKHAN_SHELL"
+"""Environment variable of a job: the process id of the batch script's shell, on the first node."""
 
 _LEAVING = 30
 """Seconds that all ranks have to end after the first one."""
@@ -37,7 +39,7 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
         "trap : TERM USR1 USR2 HUP",
         f"{ATTEMPT}=$({attempt} begin) || exit",
         f'[ "${ATTEMPT}" ] || exit 0',  # it has finished already
-        f"export {ATTEMPT}",
+        f"export {ATTEMPT} {SHELL}=$$",
     ]
     # From here on signals are ignored, by what is started here too: the job's time may end, which
     # signals everything, while its requeueing is under way.
