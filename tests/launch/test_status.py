@@ -196,6 +196,7 @@ def test_a_sweep_by_its_names(
     ("word", "message"),
     [
         ("nothing", "nothing: no run directory, sweep, grid or job id"),
+        ("", "an empty name is no run directory"),
         ("99", "job 99: not submitted by sokhan"),
         ("41_3", "job 41_3: 41 has no such member"),
         ("empty", "empty: no run directory, and nothing was submitted below it"),
