@@ -11,7 +11,7 @@ from configs.slurm import SlurmConfig
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _SHAPES = {
     "partition": rf"{_NAME}(,{_NAME})*",
-    "account": _NAME,
+    "account": r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}",  # some clusters have project@partition
     "qos": _NAME,
     "reservation": rf"{_NAME}(,{_NAME})*",
     "constraint": r"[A-Za-z0-9(\[][A-Za-z0-9._&|*(),\[\]-]{0,255}",
@@ -29,6 +29,15 @@ _SECRET = re.compile(r"key|token|secret|passw|passphrase|credential", re.IGNOREC
 _NO_SECRETS = ("TOKENIZERS_PARALLELISM", "NCCL_IB_PKEY")
 _ASSIGNED = re.compile(r"""(\w+)=["']?[^\s"'$`]""")
 """A variable given a value that is written out, not read from somewhere."""
+_WRITTEN_OUT = re.compile(
+    r"\bhf_[A-Za-z0-9]{16}"
+    r"|\bwandb\s+login\s+(-\S+\s+)*[A-Za-z0-9]"
+    r"""|--?(token|api-key|password)[\s=]+["']?[^\s"'$`]"""
+    r"|\bbearer\s+[A-Za-z0-9]"
+    r"|://[^\s/:@$`]+:[^\s/@$`]+@",  # user and password in an address
+    re.IGNORECASE,
+)
+"""A secret without a name that tells."""
 # What else srun and apptainer find among their options, they take for the command that is to run.
 _OPTIONS = {
     "pyxis": r"--(no-)?container-[a-z-]+(=.*)?",
@@ -76,11 +85,13 @@ def check_slurm(config: SlurmConfig) -> None:
         raise InputError("--slurm.container_options needs a --slurm.container")
     _check_lines(config)
     for name, value in config.environment.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name, re.ASCII):
+        is_text = isinstance(name, str)  # YAML has other keys, too
+        if not is_text or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name, re.ASCII):
             raise InputError(f"--slurm.environment: {name!r} is no variable's name")
         if name in ("PYTHONPATH", "PYTHONSAFEPATH") or name.startswith("SOKHAN_"):
             raise InputError(f"--slurm.environment: {name} is set by sokhan itself")
         _refuse_secret("environment", name)
+        _refuse_written_out("environment", value)
         if not value.isprintable():
             raise InputError(f"--slurm.environment: {name} is {value!r}; write one printable line")
 
@@ -93,6 +104,7 @@ def _check_lines(config: SlurmConfig) -> None:
         for line in lines:
             for name in _ASSIGNED.findall(line):
                 _refuse_secret(key, name)
+            _refuse_written_out(key, line)
             if not line.strip() or not line.isprintable():
                 raise InputError(
                     f"--slurm.{key} holds {line!r}; write one line without control marks"
@@ -107,7 +119,16 @@ def _check_lines(config: SlurmConfig) -> None:
 
 def _refuse_secret(key: str, name: str) -> None:
     if _SECRET.search(name) and name not in _NO_SECRETS:
-        raise InputError(
-            f"--slurm.{key}: {name} looks like a secret, which must not stand in a batch script; "
-            "export it before `sokhan submit`: jobs inherit the environment"
-        )
+        raise InputError(_of_secrets(key, f"{name} looks like a secret"))
+
+
+def _refuse_written_out(key: str, text: str) -> None:
+    if _WRITTEN_OUT.search(text):
+        raise InputError(_of_secrets(key, "a line or value holds what looks like a secret"))
+
+
+def _of_secrets(key: str, what: str) -> str:
+    return (
+        f"--slurm.{key}: {what}, which must not stand in a batch script; export it before "
+        "`sokhan submit`: jobs inherit the environment"
+    )

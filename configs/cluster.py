@@ -51,6 +51,7 @@ def load_cluster(site: str | None = None, overrides: Sequence[str] = ()) -> Site
     if not isinstance(slurm, dict):
         raise InputError(f"{where}: key 'slurm' is a section of keys, not {slurm!r}")
     check_keys(where, slurm, SlurmConfig)
+    slurm = {key: value for key, value in slurm.items() if value is not None}  # a key left blank
     for key in ("time", "notice"):
         if isinstance(slurm.get(key), int):
             raise InputError(

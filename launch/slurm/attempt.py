@@ -37,6 +37,8 @@ from launch.slurm.submission import (
 )
 from launch.slurm.verdict import FRUITLESS, Verdict, fruitless, judge
 
+# What SLURM says of a job whose batch script has ended by itself, or was killed.
+_SCRIPT_ENDED = ("JobLaunchFailure", "NonZeroExitCode", "OutOfMemory", "RaisedSignal")
 _PAUSE = 5.0
 _PATIENCE = 600.0
 """Seconds that a controller which does not answer is asked again to requeue: it may be restarting."""
@@ -92,16 +94,35 @@ def end(submission: Submission, member: Member, attempt: Attempt, code: int, par
             with contextlib.suppress(SchedulerError):
                 cancel(job)
         return verdict.code
+    _come_back(job, attempt, verdict)
+    return verdict.code
+
+
+def end_without_script(submission: Submission, member: Member, attempt: Attempt) -> None:
+    """Close a start whose batch script is no more, unless it has done so itself, and have the job
+    requeued if that is right. What the ranks save meanwhile is for the next start to judge."""
+    job = _job_id(submission)
+    assert job is not None
+    if attempt.end:
+        return
+    verdict = judge(submission, member, attempt, None)
+    if verdict.again:
+        _come_back(job, attempt, verdict)
+    else:
+        close(attempt, verdict, failure=verdict.outcome == "killed")
+
+
+def _come_back(job: str, attempt: Attempt, verdict: Verdict) -> None:
+    """Close a start that is to go on, and have its job requeued where SLURM does not do so itself."""
     deadline = time.monotonic() + _PATIENCE
     if not _is_ours_to_requeue(job, deadline):
         close(attempt, verdict)
-        return verdict.code
+        return
     requeued = Verdict("requeued", verdict.code, verdict.words)
     close(attempt, requeued, failure=verdict.outcome == "killed")
     if not _requeue(job, deadline):
         close(attempt, verdict, told=True)
         print(f"error: job {job} could not be requeued; `sokhan submit` goes on", file=sys.stderr)
-    return verdict.code
 
 
 def close(attempt: Attempt, verdict: Verdict, *, failure: bool = False, told: bool = False) -> None:
@@ -131,12 +152,17 @@ def _job_id(submission: Submission) -> str | None:
 
 
 def _is_ours_to_requeue(job: str, deadline: float) -> bool:
-    """Whether the job runs on without its ranks, or is ended for its time. What is ended otherwise
-    was preempted, which SLURM requeues itself, or cancelled, which a requeue would undo."""
+    """Whether the job runs on without its ranks, or is ended for its time or with its batch script.
+    What is ended otherwise was preempted, which SLURM requeues itself, or cancelled, which a requeue
+    would undo."""
     while True:
         try:
             known = job_states([job]).get(job)
-            return known is not None and (known.state == "RUNNING" or known.reason == "TimeLimit")
+            if known is None:
+                return False
+            return known.state == "RUNNING" or known.reason.startswith(
+                ("TimeLimit", *_SCRIPT_ENDED)
+            )
         except SchedulerDown as error:
             if not _has_time(error, deadline):
                 return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ SUBMISSION = "SOKHAN_SUBMISSION"
 """Environment variable of a job: the submission's folder."""
 ATTEMPT = "SOKHAN_ATTEMPT"
 """Environment variable of a job: the folder of this start."""
+SHELL = "SOKHAN_SHELL"
+"""Environment variable of a job: the process id of the batch script's shell, on the first node."""
 
 _LEAVING = 30
 """Seconds that all ranks have to end after the first one."""
@@ -36,9 +39,12 @@ def training_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict
         "trap : TERM USR1 USR2 HUP",
         f"{ATTEMPT}=$({attempt} begin) || exit",
         f'[ "${ATTEMPT}" ] || exit 0',  # it has finished already
-        f"export {ATTEMPT}",
+        f"export {ATTEMPT} {SHELL}=$$",
     ]
-    parameters["teardown"] = ["code=$?", f"{attempt} end $code $PPID"]
+    # From here on signals are ignored, by what is started here too: the job's time may end, which
+    # signals everything, while its requeueing is under way.
+    ignore = "trap '' TERM USR1 USR2 HUP"
+    parameters["teardown"] = ["code=$?", ignore, f"{attempt} end $code $PPID"]
     parameters["additional_parameters"]["requeue"] = True
     return parameters
 
@@ -84,7 +90,7 @@ def rank_python(slurm: SlurmConfig) -> str:
     return shlex.quote(sys.executable)
 
 
-def script(parameters: dict[str, Any], submission: Path, python: str, members: int) -> str:
+def script(parameters: Mapping[str, Any], submission: Path, python: str, members: int) -> str:
     """The batch script that submitit writes for these parameters; sends nothing."""
     from submitit.slurm.slurm import _make_sbatch_string
 

@@ -5,6 +5,7 @@ A job may wait for days, and a checkout is edited meanwhile.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,14 +23,18 @@ def keep_code(folder: Path) -> None:
         shutil.copytree(_ROOT / package, folder / "code" / package, ignore=ignored)
     commit = _git("rev-parse", "HEAD")
     # Whatever the user's git shows to people: this is to be applied again.
-    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary")
+    plain = (
+        "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--binary",
+        "--src-prefix=a/", "--dst-prefix=b/",
+    )  # fmt: skip
     changes = _git("diff", *plain, "HEAD", "--", *PACKAGES) if commit else None
-    new = _git("ls-files", "--others", "--exclude-standard", "--", *PACKAGES) if commit else None
+    others = ("ls-files", "-z", "--others", "--exclude-standard")
+    new = _git(*others, "--", *PACKAGES) if commit else None
     (folder / "code.diff").write_bytes(changes or b"")
     write_json(folder / "code.json", {
         "commit": commit.decode().strip() if commit else None,
         "changed": bool(changes or new),
-        "new_files": (new or b"").decode(errors="replace").splitlines(),
+        "new_files": (new or b"").decode(errors="replace").split("\0")[:-1],
     })  # fmt: skip
 
 
@@ -37,9 +42,12 @@ def _git(*words: str) -> bytes | None:
     """What git says; None outside a checkout of ours."""
     try:
         # An installed package may lie in somebody else's checkout.
-        here = (_ROOT / ".git").exists()
+        if not (_ROOT / ".git").exists():
+            return None
+        # In a hook or an alias of git these name another repository.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
         command = ["git", "-C", str(_ROOT), *words]
-        answer = subprocess.run(command, capture_output=True, timeout=60) if here else None
+        answer = subprocess.run(command, env=environment, capture_output=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout if answer and answer.returncode == 0 else None
+    return answer.stdout if answer.returncode == 0 else None

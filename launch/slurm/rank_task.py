@@ -29,12 +29,15 @@ class RankTask:
         sees its exit code."""
         from submitit.helpers import TorchDistributedEnvironment
 
+        from launch.slurm.guard import guard_script
+
         submission = Submission(Path(self.submission))
         attempt = Attempt(Path(os.environ[ATTEMPT]))
         os.environ["MASTER_PORT"] = str(attempt.start["port"])
         # DeepSpeed picks the GPU by LOCAL_RANK, so all of a node's must be visible.
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         member = submission.members[self.member]
+        guard_script(submission, member, attempt)
         # slurmstepd may be killed, and SLURM then knows nothing of its tasks any more.
         end_with_parent(os.getppid())
         os.environ.update(

@@ -25,8 +25,9 @@ class Verdict:
     """Whether the member is to be started again."""
 
 
-def judge(submission: Submission, member: Member, attempt: Attempt, code: int) -> Verdict:
-    """``code`` is srun's: the highest of all ranks, so it only explains what they do not say."""
+def judge(submission: Submission, member: Member, attempt: Attempt, code: int | None) -> Verdict:
+    """``code`` is srun's: the highest of all ranks, so it only explains what they do not say. None: the
+    batch script was killed, and srun with it, while ranks may still be saving."""
     words = attempt.statuses(member.ranks)
     failed = [word for word in words.values() if word.state == "failed"]
     if failed:
@@ -36,7 +37,11 @@ def judge(submission: Submission, member: Member, attempt: Attempt, code: int) -
     if any(word.state == "saved" for word in words.values()):
         return Verdict("saved", STOPPED, again=True)
     hung = [word for word in words.values() if word.state == "hung_peer"]
-    lines = errors(hung) or _silent(words, member.ranks, code)
+    lines = errors(hung) or (
+        ["error: the batch script was killed"]
+        if code is None
+        else _silent(words, member.ranks, code)
+    )
     failures = sum(earlier.end.get("cause") == "failure" for earlier in submission.attempts(member))
     allowed = int(submission.settings["failures"])
     if failures >= allowed:

@@ -67,7 +67,8 @@ def standing_of(target: Target, known: JobState | None, answered: bool) -> Stand
         return Standing("running", f"since {_clock(last.start.get('time'))}")
     if outcome == "killed":
         return Standing("failed", last_line(end.get("words")) or word or outcome)
-    if outcome:
+    # The ranks may have saved although nobody was left to say so of the job.
+    if outcome or any(rank.state == "saved" for rank in said):
         return Standing("stopped", _goes_on(member, word))
     if not submission.job:
         return Standing("new", "the scheduler did not take it")

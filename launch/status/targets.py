@@ -48,6 +48,8 @@ def submitted_targets(folder: Path) -> list[Target]:
 
 
 def _find(word: str, folder: Path) -> list[Target]:
+    if not word:  # an unset variable of a shell must not stand for the current folder
+        raise InputError("an empty name is no run directory, sweep, grid or job id")
     path = Path(word).expanduser()
     if path.is_dir():
         return _in_folder(path, word)

@@ -88,6 +88,8 @@ def test_recipe_fields_of_a_site(site: WriteSite) -> None:
         ({"slurm": {"nodes": "two"}}, 'key "slurm.nodes": Expected a int'),
         ({"slurm": {"setup": "module load cuda"}}, 'key "slurm.setup"'),
         ({"slurm": {"environment": {"A B": "1"}}}, "'A B' is no variable's name"),
+        ({"slurm": {"environment": {1: "a"}}}, "1 is no variable's name"),
+        ({"slurm": {"environment": {True: "a"}}}, "True is no variable's name"),
         ({"recipe": ["x"]}, "key 'recipe' is a section of keys"),
         ({"recipe": {"optim": {"lr": 1e-4}}}, "'recipe.optim.lr' is no matter of a site"),
         ({"recipe": {"seed": 1}}, "'recipe.seed' is no matter of a site"),
@@ -157,7 +159,7 @@ def test_what_is_no_time(text: str) -> None:
 
 GOOD: dict[str, list[str]] = {
     "partition": ["gpu", "gpu-a100,gpu.h100_2"],
-    "account": ["my_project", "p-1.2"],
+    "account": ["my_project", "p-1.2", "abc@a100"],
     "qos": ["high"],
     "reservation": ["week_47"],
     "constraint": ["a100", "a100|h100", "(intel&gpu)|knl", "[rack1*2,rack2*4]"],
@@ -222,6 +224,12 @@ def test_secrets_are_refused(name: str, site: WriteSite) -> None:
         "export WANDB_API_KEY=canary-1",
         "HF_TOKEN='canary-1' ./log_in",
         'export A=1 MY_SECRET="canary-1"',
+        "wandb login --relogin canary1",
+        "huggingface-cli login --token canary-1",
+        "log_in --password='canary-1'",
+        "log_in hf_canary1canary1canary1",
+        "curl -H 'Authorization: Bearer canary1' https://example.org",
+        "git clone https://me:canary-1@example.org/x",
     ],
 )
 def test_secrets_in_setup_lines_are_refused(line: str, site: WriteSite) -> None:
@@ -230,9 +238,23 @@ def test_secrets_in_setup_lines_are_refused(line: str, site: WriteSite) -> None:
     assert "canary" not in str(caught.value)
 
 
+def test_secrets_under_other_names_are_refused(site: WriteSite) -> None:
+    for value in ("hf_canary1canary1canary1", "http://me:canary-1@proxy.example.org:8080"):
+        with pytest.raises(InputError, match="looks like a secret") as caught:
+            load_cluster(site({"slurm": {"environment": {"OTHER": value}}}))
+        assert "canary" not in str(caught.value)
+
+
+def test_a_key_that_is_left_blank_is_not_said(site: WriteSite) -> None:
+    blank = {"partition": None, "time": None, "nodes": None, "setup": None, "environment": None}
+    assert load_cluster(site({"slurm": blank})).slurm == SlurmConfig()
+
+
 def test_setup_lines_may_read_secrets() -> None:
     """The script holds where they are, not what they are."""
-    lines = ["export HF_TOKEN=$(cat ~/.hf)", 'HF_TOKEN="$OTHER" log_in', "export A=1", "keychain"]
+    lines = ["export HF_TOKEN=$(cat ~/.hf)", 'HF_TOKEN="$OTHER" log_in', "export A=1", "keychain",
+             'wandb login "$(cat ~/.key)"', "wandb login || exit", "x --token $HF_TOKEN",
+             "curl https://example.org:8080/a@b"]  # fmt: skip
     check_slurm(SlurmConfig(setup=tuple(lines)))
 
 

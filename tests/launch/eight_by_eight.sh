@@ -35,7 +35,7 @@ export SOKHAN_SUBMISSION=/scratch/my_project/runs/bert_full/big/slurm/new
 trap : TERM USR1 USR2 HUP
 SOKHAN_ATTEMPT=$(/venv/bin/python -m launch.slurm.attempt begin) || exit
 [ "$SOKHAN_ATTEMPT" ] || exit 0
-export SOKHAN_ATTEMPT
+export SOKHAN_ATTEMPT SOKHAN_SHELL=$$
 
 # command
 export SUBMITIT_EXECUTOR=slurm
@@ -44,4 +44,5 @@ srun --unbuffered --output /scratch/my_project/runs/bert_full/big/slurm/new/%j_%
 
 # teardown
 code=$?
+trap '' TERM USR1 USR2 HUP
 /venv/bin/python -m launch.slurm.attempt end $code $PPID

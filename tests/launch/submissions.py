@@ -60,3 +60,20 @@ def said(attempt: Attempt, rank: int, state: str, text: str = "") -> None:
 def saved(run: Path, step: int) -> None:
     """A checkpoint, as far as its name goes."""
     (run / "checkpoints" / f"step-{step}").mkdir(parents=True)
+
+
+def stand_in_scheduler(folder: Path, job: str) -> Path:
+    """Commands in place of SLURM's, in a new folder: the job's state and reason are in its file `state`,
+    what is requeued or cancelled is written to files of these names."""
+    folder.mkdir()
+    commands = {
+        "squeue": f'echo "{job}|{job}|$(cut -d " " -f 1 {folder}/state)|n1|2026-01-01T00:00:00|'
+        f'$(cut -d " " -f 2 {folder}/state)"',
+        "scontrol": f'[[ $1 != ping ]] || exec echo "Slurmctld(primary) at n1 is UP"\n'
+        f'echo "$@" >>{folder}/requeued; exit $(cat {folder}/code 2>/dev/null || echo 0)',
+        "scancel": f'echo "$@" >>{folder}/cancelled',
+    }  # fmt: skip
+    for name, line in commands.items():
+        (folder / name).write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\n{line}\n")
+        (folder / name).chmod(0o755)
+    return folder

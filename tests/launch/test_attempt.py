@@ -15,7 +15,7 @@ from launch.slurm.attempt import begin, close, end, main
 from launch.slurm.batch import ATTEMPT, SUBMISSION
 from launch.slurm.submission import Attempt, Member, Submission
 from launch.slurm.verdict import FRUITLESS, Verdict, fruitless, judge
-from tests.launch.submissions import ended, saved, started, submitted
+from tests.launch.submissions import ended, saved, stand_in_scheduler, started, submitted
 
 JOB = "41"
 PARENT = psutil.Process(os.getppid()).ppid()
@@ -221,20 +221,8 @@ def test_a_finished_run_that_was_requeued_all_the_same_is_left_alone(job: Job) -
 
 @pytest.fixture
 def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand-ins for SLURM's commands: the job's state and reason are in the file `state`, what is
-    requeued or cancelled is written to files of these names."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    commands = {
-        "squeue": f'echo "{JOB}|{JOB}|$(cut -d " " -f 1 {folder}/state)|n1|2026-01-01T00:00:00|'
-        f'$(cut -d " " -f 2 {folder}/state)"',
-        "scontrol": f'[[ $1 != ping ]] || exec echo "Slurmctld(primary) at n1 is UP"\n'
-        f'echo "$@" >>{folder}/requeued; exit $(cat {folder}/code 2>/dev/null || echo 0)',
-        "scancel": f'echo "$@" >>{folder}/cancelled',
-    }  # fmt: skip
-    for name, line in commands.items():
-        (folder / name).write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\n{line}\n")
-        (folder / name).chmod(0o755)
+    """Stand-ins for SLURM's commands."""
+    folder = stand_in_scheduler(tmp_path / "bin", JOB)
     monkeypatch.setenv("PATH", str(folder))
     return folder
 

@@ -193,6 +193,14 @@ def test_the_shell_outlives_what_signals_the_job(name: str, text: str, tmp_path:
     assert code == 0 and notes == ["begin ", "srun", "end 75"]
 
 
+@pytest.mark.parametrize("name", ["TERM", "USR1", "USR2", "HUP"])
+def test_the_end_outlives_them_too(name: str, text: str, tmp_path: Path) -> None:
+    """The job's time may be up just when the ranks have saved and the requeueing has begun."""
+    end = f"kill -{name} $$; exit 75"
+    code, notes = run_script(text, tmp_path, ["exit 75"], begin="echo /attempt", end=end)
+    assert code == 75 and notes == ["begin ", "srun", "end 75"]
+
+
 def test_ranks_get_the_submitted_code_and_their_attempt(text: str, tmp_path: Path) -> None:
     seen = tmp_path / "seen.json"
     dump = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"

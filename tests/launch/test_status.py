@@ -102,6 +102,16 @@ def test_a_rank_that_failed_is_heard_without_the_job_s_last_line(tmp_path: Path)
     assert (standing.state, standing.detail) == ("failed", "error: shards/x: damaged")
 
 
+def test_ranks_that_saved_are_heard_without_the_job_s_last_line(tmp_path: Path) -> None:
+    """Its batch script was killed."""
+    submission, target = one(tmp_path)
+    saved(target.run, 8)
+    said(started(submission), 0, "saved")
+    standing = standing_of(target, JobState("FAILED"), True)
+    assert standing.state == "stopped"
+    assert standing.detail == "SLURM: FAILED; submitted again it goes on from step-8"
+
+
 def test_a_run_that_was_finished_otherwise_is_finished(tmp_path: Path) -> None:
     submission, target = one(tmp_path)
     ended(started(submission), "failed", "error: no room")
@@ -196,6 +206,7 @@ def test_a_sweep_by_its_names(
     ("word", "message"),
     [
         ("nothing", "nothing: no run directory, sweep, grid or job id"),
+        ("", "an empty name is no run directory"),
         ("99", "job 99: not submitted by sokhan"),
         ("41_3", "job 41_3: 41 has no such member"),
         ("empty", "empty: no run directory, and nothing was submitted below it"),

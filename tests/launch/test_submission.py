@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -151,13 +152,15 @@ def test_commit_and_changes(tmp_path: Path) -> None:
         )
         (tmp_path / name).mkdir()
         command = [sys.executable, "-B", "-c", code, str(tmp_path / name)]
-        subprocess.run(command, cwd=checkout, check=True, timeout=120)
+        elsewhere = {**os.environ, "GIT_DIR": str(tmp_path)}  # as in a hook of another repository
+        subprocess.run(command, cwd=checkout, env=elsewhere, check=True, timeout=120)
         document: dict[str, object] = json.loads((tmp_path / name / "code.json").read_text())
         return document
 
     assert kept("none") == {"commit": None, "changed": False, "new_files": []}
     git(checkout, "init", "-q")
-    git(checkout, "config", "color.ui", "always")
+    for key, value in {"color.ui": "always", "diff.noprefix": "true"}.items():
+        git(checkout, "config", key, value)
     git(checkout, "add", ".")
     git(checkout, "commit", "-q", "-m", "all")
     commit = git(checkout, "rev-parse", "HEAD").strip()
@@ -166,9 +169,10 @@ def test_commit_and_changes(tmp_path: Path) -> None:
 
     errors = checkout / "configs" / "errors.py"
     errors.write_text(errors.read_text() + "\nCHANGED = True\n")
-    (checkout / "trainers" / "new.py").write_text("")
+    for name in ("new.py", "ش.txt"):
+        (checkout / "trainers" / name).write_text("")
     assert kept("changed") == {
-        "commit": commit, "changed": True, "new_files": ["trainers/new.py"],
+        "commit": commit, "changed": True, "new_files": ["trainers/new.py", "trainers/ش.txt"],
     }  # fmt: skip
     text = (tmp_path / "changed" / "code" / "configs" / "errors.py").read_text()
     git(checkout, "checkout", "-q", "configs/errors.py")

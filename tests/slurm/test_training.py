@@ -86,10 +86,19 @@ def kill_step_daemon(training: Submitted) -> None:
     daemon.kill()
 
 
+def batch_shell(training: Submitted) -> psutil.Process:
+    return psutil.Process(training.cluster.step_managers(training.job)["n1 batch"]).children()[0]
+
+
 def kill_srun(training: Submitted) -> None:
     """The ranks live on until the job is requeued."""
-    shell = psutil.Process(training.cluster.step_managers(training.job)["n1 batch"]).children()[0]
+    shell = batch_shell(training)
     next(child for child in shell.children() if child.name() == "srun").kill()
+
+
+def kill_script(training: Submitted) -> None:
+    """SLURM ends the job as failed, and nobody is left to requeue it but a process beside rank 0."""
+    batch_shell(training).kill()
 
 
 def restart_controller(training: Submitted) -> None:
@@ -127,7 +136,7 @@ def test_two_nodes_are_as_two_local_ranks(
 
 CHAINS: dict[str, list[Callable[[Submitted], None]]] = {
     "five preemptions": [preempt] * 5,
-    "kills": [kill_rank(1), kill_rank(0), kill_step_daemon, kill_srun],
+    "kills": [kill_rank(1), kill_rank(0), kill_step_daemon, kill_srun, kill_script],
     "the scheduler": [requeue, restart_controller, near_its_end],
 }
 
@@ -143,7 +152,7 @@ def test_disturbed_under_cgroups(
     cgroup_cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     """Where SLURM finds a job's processes by cgroup, not by their parents."""
-    chain = [preempt, kill_step_daemon, kill_rank(0)]
+    chain = [preempt, kill_step_daemon, kill_script, kill_rank(0)]
     run_chain(chain, cgroup_cluster, undisturbed, tmp_path)
 
 
