@@ -319,6 +319,9 @@ def test_other_shards_are_told_apart(tmp_path: Path) -> None:
         ("nli", {"heads_share": 0.3, "choose": "importance", "round_share": 0.1},
          "30% of attention heads removed by importance on train, scored anew after every 10%"),
         ("nli", {"heads": {"0": [1, 2], "3": [0]}}, "3 chosen attention heads removed"),
+        ("nli", {"kind": "freeze_first", "layers": 0}, "embeddings frozen"),
+        ("nli", {"kind": "freeze_first", "layers": 1}, "embeddings and first layer frozen"),
+        ("nli", {"kind": "freeze_first", "layers": 9}, "embeddings and first 9 layers frozen"),
     ],
 )  # fmt: skip
 def test_regimes_in_words(task: str, model: dict[str, object], words: str) -> None:
