@@ -150,6 +150,7 @@ def test_epochs_removed_heads_and_probes(regimes: tuple[Path, list[Path], str]) 
         test = f"{float(value) - 0.01:.3f}"
         assert f"| good | {line['epoch']} | {value} | {test} |" in epochs
     heads = text[text.index("heads removed from the trained model") :]
+    assert "| – | 0 of 16 | as it is | 1 | 0.700 |" in heads
     # Share, choice, models, mean, lowest and highest of three random draws.
     assert "| 50% | 8 of 16 | at random | 3 | 0.520 | 0.500 | 0.540 |" in heads
     assert "| 50% | 8 of 16 | by importance | 1 | 0.650 | 0.650 | 0.650 | – |" in heads
@@ -171,6 +172,15 @@ def test_heads_that_cannot_go_do_not_count_as_removed(tmp_path: Path) -> None:
     assert [(share, own[0]["removed_share"]) for share, own in points.items()] == [
         (0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.9, 0.75),
     ]  # fmt: skip
+
+
+def test_a_model_that_lacked_heads_before_is_told(tmp_path: Path) -> None:
+    run = text_run(tmp_path / "runs", "one", 1, 0.6)
+    analysis = write_pruning(run)
+    analysis["whole"] |= {"removed": 4}
+    write_json(run / "eval/pruning.json", analysis)
+    text = page_of(build_study(tmp_path / "runs", [part("a", [member(run)])]))[1]
+    assert "| – | 4 of 16 | as it is | 1 | 0.700 |" in text
 
 
 def test_missing_trainings_are_named_with_their_reason(tmp_path: Path) -> None:
