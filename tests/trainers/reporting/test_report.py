@@ -289,9 +289,17 @@ def test_the_chart_beside_the_reference_holds_its_settings_alone(tmp_path: Path)
     assert f"| 1 full fine-tuning | 0.7590 | {alike:.4f} |" in text
     assert "| farstail, but 20 epochs, not 5 |" in text
     assert "| farstail, but it goes on from a run of full |" in text
+    assert "no run here trains as the reference" not in write_report(runs).html.read_text()
     text = write_report(runs[:1], tmp_path / "alone").markdown.read_text()
     alone = read_run(runs[0]).splits["test"].accuracy
     assert f"| 1 full fine-tuning | 0.7590 | {alone:.4f} |" in text, "better than no chart"
+    for pretrained, told in ((None, "fresh weights"), ("models/tiny", "models/tiny")):
+        own = build_run(tmp_path, name=told[:5], epochs=1, model={"pretrained": pretrained})
+        report = write_report([own, runs[1]], tmp_path / told[:5])
+        assert (
+            f"| farstail, but it starts from {told}, not ParsBERT |" in report.markdown.read_text()
+        )
+        assert "no run here trains as the reference does" in report.html.read_text()
 
 
 def test_other_shards_are_told_apart(tmp_path: Path) -> None:

@@ -88,7 +88,10 @@ def _regimes(runs: Sequence[Run]) -> list[Block]:
             for r, p in zip(REGIMES, points, strict=True)
         )
         numbers = Table(("regime", "reference", "runs reported here"), chart_rows)
-        blocks.append(Chart("regimes", "Test accuracy by regime", figure, numbers))
+        caption = "Test accuracy by regime"
+        if all(other_settings(run) for run in runs if run.path in drawn):
+            caption += "; no run here trains as the reference does, see the table"
+        blocks.append(Chart("regimes", caption, figure, numbers))
     return [*blocks, table, confusion, *(Text(note, "note") for note in REGIME_NOTES)]
 
 
