@@ -302,6 +302,18 @@ def test_the_chart_beside_the_reference_holds_its_settings_alone(tmp_path: Path)
         assert "no run here trains as the reference does" in report.html.read_text()
 
 
+@pytest.mark.parametrize(("task", "corpus"), [("nli", "farstail"), ("emotion", "shemo")])
+def test_other_corpora_have_no_reference(tmp_path: Path, task: str, corpus: str) -> None:
+    own, reference, synthetic = (
+        build_run(tmp_path, task=task, name=name, corpus=name, epochs=1, synthetic=name == "made")
+        for name in ("mine", corpus, "made")
+    )
+    for runs, told in (([own], False), ([own, reference], True), ([synthetic], True)):
+        text = write_report(runs, tmp_path / "out").markdown.read_text()
+        assert ("## Beside the reference" in text) == told
+        assert "trained for | " not in text or " steps in 1 epoch |" in text
+
+
 def test_other_shards_are_told_apart(tmp_path: Path) -> None:
     runs = [
         build_run(tmp_path, name=name, epochs=1, data={"shards": f"shards/{name}"})
