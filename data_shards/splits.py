@@ -76,8 +76,10 @@ def load_split(index: ShardIndex, name: str = "") -> Split:
     """Read a split; an empty name means the preferred one (official, speaker, heldout, reference)."""
     names = split_names(index.root)
     if not names:
+        made = "speaker" if index.manifest.speakers else "reference"
+        made = "heldout" if index.manifest.kind == "prose" else made
         raise InputError(
-            f"{index.root}: has no split; make one with `sokhan split {index.root} speaker`"
+            f"{index.root}: has no split; make one with `sokhan split {index.root} {made}`"
         )
     name = name or names[0]
     if name not in names:

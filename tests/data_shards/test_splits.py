@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,8 +65,14 @@ def test_the_preferred_split_comes_first(index: ShardIndex) -> None:
 
 
 def test_missing_and_unknown_splits(index: ShardIndex) -> None:
-    with pytest.raises(InputError, match="has no split; make one with `sokhan split "):
-        load_split(index)
+    for kind, speakers, protocol in (
+        ("audio", ("a", "b", "c"), "speaker"), ("audio", (), "reference"),
+        ("text", (), "reference"), ("prose", (), "heldout"),
+    ):  # fmt: skip
+        manifest = dataclasses.replace(index.manifest, kind=kind, speakers=speakers)
+        told = f"has no split; make one with `sokhan split {index.root} {protocol}`"
+        with pytest.raises(InputError, match=re.escape(told)):
+            load_split(dataclasses.replace(index, manifest=manifest))
     save_split(index, split_of([0] * 7))
     with pytest.raises(InputError, match="has no split 'yours'; there are mine"):
         load_split(index, "yours")

@@ -136,7 +136,8 @@ def _config(
     from dataclasses import asdict, replace
 
     if task == "nli":
-        full: Any = NliRecipe(recipe, seed, model=BertConfig(regime=regime or RegimeConfig()))
+        bert = BertConfig("HooshvareLab/bert-fa-base-uncased", regime=regime or RegimeConfig())
+        full: Any = NliRecipe(recipe, seed, model=bert)
     else:
         full = EmotionRecipe(recipe, seed)
     full = replace(full, data=replace(full.data, shards="shards/corpus", split=split))

@@ -1,8 +1,13 @@
-"""How long a BERT's forward pass takes: the median over one full batch, timed on rank 0."""
+"""How long a BERT's forward pass takes: the median over one full batch, timed on rank 0.
+
+Smaller models are timed by turns with the whole one: what else a machine does at the time, and how
+warm it runs, slows both alike, and so their ratio holds.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -35,7 +40,17 @@ class ForwardTiming:
         ranks wait. The model is left in evaluation mode."""
         taken = 0.0
         if self.world.main:
-            taken = 1000 * median(_seconds(model, self.inputs, self.repeats))
+            (seconds,) = _seconds([model], self.inputs, self.repeats)
+            taken = 1000 * median(seconds)
+        return round(self.world.gather(taken)[0], 4)
+
+    def measure_beside(self, model: NliModel, whole: NliModel, milliseconds: float) -> float:
+        """``milliseconds``, those of the whole model, times the median ratio of the two models' forward
+        passes, which are made by turns. The rest is as in ``measure``."""
+        taken = 0.0
+        if self.world.main:
+            pairs = zip(*_seconds([model, whole], self.inputs, self.repeats), strict=True)
+            taken = milliseconds * median(own / other for own, other in pairs)
         return round(self.world.gather(taken)[0], 4)
 
     def describe(self) -> dict[str, int | str]:
@@ -57,25 +72,31 @@ def forward_timing(data: RunData, model: NliModel) -> ForwardTiming:
     inputs = (ids, torch.ones_like(ids), torch.zeros_like(ids))
     repeats = 0
     if world.main:
-        once = _seconds(model, inputs, 1)[0]
+        ((once,),) = _seconds([model], inputs, 1)
         repeats = max(_LEAST, min(_MOST, int(_SECONDS / max(once, 1e-6))))
     return ForwardTiming(inputs, world.gather(repeats)[0], world)
 
 
-def _seconds(model: NliModel, inputs: tuple[Tensor, ...], repeats: int) -> list[float]:
-    """Seconds of each of some forward passes, after some that are not counted."""
-    model.eval()
-    device, seconds = inputs[0].device, []
+def _seconds(
+    models: Sequence[NliModel], inputs: tuple[Tensor, ...], repeats: int
+) -> list[list[float]]:
+    """Seconds of each of some forward passes of each model, made by turns, after some that are not
+    counted."""
+    device = inputs[0].device
+    seconds: list[list[float]] = [[] for _ in models]
     with torch.no_grad():
-        for _ in range(_WARM_UP + repeats):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            begun = time.perf_counter()
-            model(*inputs)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds.append(time.perf_counter() - begun)
-    return seconds[_WARM_UP:]
+        for turn in range(_WARM_UP + repeats):
+            # Forth and back, so that none gains by its place.
+            for model, own in [*zip(models, seconds, strict=True)][:: -1 if turn % 2 else 1]:
+                model.eval()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                begun = time.perf_counter()
+                model(*inputs)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                own.append(time.perf_counter() - begun)
+    return [own[_WARM_UP:] for own in seconds]
 
 
 def device_name(device: torch.device) -> str:

@@ -33,7 +33,8 @@ def pruning_curve(
     """What eval/pruning.json holds. A collective call with the trained model, in evaluation mode.
 
     Scores are those of the test part, ``validation_accuracy`` of the validation part; milliseconds
-    are the median time of one forward pass in fp32, as the model is given. A share that would leave
+    are the median time of one forward pass in fp32, as the model is given, those of smaller models by
+    their ratio to the whole one's, with which they are timed by turns. A share that would leave
     a layer without heads removes as many as can go. The model is left as it was. ``watch`` is called on
     all ranks before each step of an evaluation.
     """
@@ -60,12 +61,12 @@ def pruning_curve(
     chosen = dict(zip(counts, paths, strict=True))
     difference = _masked_difference(data, model, samples, paths[-1])
     points: list[dict[str, Any]] = []
+    milliseconds = timing.measure(model)
     for share, count in counts.items():
         about: dict[str, Any] = {"share": share, "choice": "importance", "draw": None}
         pruned = _pruned(model, chosen[share])
-        points.append(
-            {**about, **_scores(data, pruned, watch), "milliseconds": timing.measure(pruned)}
-        )
+        taken = timing.measure_beside(pruned, model, milliseconds)
+        points.append({**about, **_scores(data, pruned, watch), "milliseconds": taken})
         for draw in range(settings.draws):
             pruned = _pruned(model, _drawn(model, count, f"{recipe.seed} {draw}"))
             about = {"share": share, "choice": "random", "draw": draw}
@@ -74,7 +75,7 @@ def pruning_curve(
         "heads": total,
         **_scoring(settings, len(samples.rows)),
         "importance": importance.tolist(),
-        "whole": {**_scores(data, model, watch), "milliseconds": timing.measure(model)},
+        "whole": {**_scores(data, model, watch), "milliseconds": milliseconds},
         "points": points,
         "masked_difference": difference,
         "device": world.gather(device_name(world.device))[0],

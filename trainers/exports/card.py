@@ -84,6 +84,8 @@ def _description(model: EmotionModel | NliModel) -> str:
         f" {regime_words('nli', settings)}; {model.config.num_hidden_layers} layers;"
         f" {model.settings.text} text of at most {model.settings.max_tokens} tokens."
     )
+    if model.settings.reads == "hypothesis":
+        text += " It reads the second text alone; the first is left empty."
     if removed:
         text += f" {removed} attention heads are removed; here they are filled with zeros."
     return text
@@ -123,10 +125,12 @@ def _usage(model: EmotionModel | NliModel) -> list[str]:
             'inputs = extractor(audio, sampling_rate=16_000, return_tensors="pt")',
             "label = model.config.id2label[int(model(**inputs).logits.argmax())]",
         ]
+    first = "premise" if model.settings.reads == "pair" else '""'
+    cut = f"truncation=True, max_length={model.settings.max_tokens}"  # as in training
     return [
         "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         "model = AutoModelForSequenceClassification.from_pretrained(folder)",
-        'inputs = tokenizer(premise, hypothesis, return_tensors="pt")',
+        f'inputs = tokenizer({first}, hypothesis, {cut}, return_tensors="pt")',
         "label = model.config.id2label[int(model(**inputs).logits.argmax())]",
     ]

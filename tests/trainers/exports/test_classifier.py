@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -38,7 +39,9 @@ from trainers.models.freezing import apply_regime, check_emotion, check_regime
 from trainers.models.hubert import EmotionModel, build_emotion_model
 from trainers.models.pruning import prune_heads
 from trainers.models.tokenizer import load_tokenizer, train_wordpiece
+from trainers.tasks.nli import NliCollate
 
+Reads = Literal["pair", "hypothesis"]
 CARD = CardFacts(
     recipe="demo/emotion", corpus="ShEMO-like clips, speaker split", synthetic=True,
     metrics={"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.25, "uar": 0.125}},
@@ -317,6 +320,28 @@ def test_card(tmp_path: Path) -> None:
     real = CardFacts(recipe="r", corpus="c", synthetic=False)
     export_emotion(emotion(tmp_path), None, tmp_path / "model", real)
     assert "synthetic" not in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("reads", ["pair", "hypothesis"])
+def test_the_cards_code_reads_pairs_as_training_did(
+    tmp_path: Path, reads: Reads, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = small_bert(tmp_path / "bert", reads=reads).eval()
+    folder = tmp_path / "model"
+    export_nli(model, None, tokenizer, folder, CARD)
+    text = (folder / "README.md").read_text()
+    assert ("second text alone" in text) == (reads == "hypothesis")
+    # Far more than the model was trained with, and than it has positions.
+    pair = ("یک دو سه " * 60, "چهار پنج " * 20)
+    names: dict[str, Any] = {"folder": folder, "premise": pair[0], "hypothesis": pair[1]}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    collate = NliCollate(tokenizer, model.settings.max_tokens, "processed", reads)
+    tokens = collate.encode([pair], return_tensors="pt")
+    assert {name: value.tolist() for name, value in names["inputs"].items()} == {
+        name: value.tolist() for name, value in tokens.items()
+    }
+    logits = model(tokens["input_ids"], tokens["attention_mask"], tokens["token_type_ids"])
+    assert names["label"] == RELATIONS[int(logits.argmax())]
 
 
 def test_a_card_says_what_trained(tmp_path: Path) -> None:

@@ -289,9 +289,29 @@ def test_the_chart_beside_the_reference_holds_its_settings_alone(tmp_path: Path)
     assert f"| 1 full fine-tuning | 0.7590 | {alike:.4f} |" in text
     assert "| farstail, but 20 epochs, not 5 |" in text
     assert "| farstail, but it goes on from a run of full |" in text
+    assert "no run here trains as the reference" not in write_report(runs).html.read_text()
     text = write_report(runs[:1], tmp_path / "alone").markdown.read_text()
     alone = read_run(runs[0]).splits["test"].accuracy
     assert f"| 1 full fine-tuning | 0.7590 | {alone:.4f} |" in text, "better than no chart"
+    for pretrained, told in ((None, "fresh weights"), ("models/tiny", "models/tiny")):
+        own = build_run(tmp_path, name=told[:5], epochs=1, model={"pretrained": pretrained})
+        report = write_report([own, runs[1]], tmp_path / told[:5])
+        assert (
+            f"| farstail, but it starts from {told}, not ParsBERT |" in report.markdown.read_text()
+        )
+        assert "no run here trains as the reference does" in report.html.read_text()
+
+
+@pytest.mark.parametrize(("task", "corpus"), [("nli", "farstail"), ("emotion", "shemo")])
+def test_other_corpora_have_no_reference(tmp_path: Path, task: str, corpus: str) -> None:
+    own, reference, synthetic = (
+        build_run(tmp_path, task=task, name=name, corpus=name, epochs=1, synthetic=name == "made")
+        for name in ("mine", corpus, "made")
+    )
+    for runs, told in (([own], False), ([own, reference], True), ([synthetic], True)):
+        text = write_report(runs, tmp_path / "out").markdown.read_text()
+        assert ("## Beside the reference" in text) == told
+        assert "trained for | " not in text or " steps in 1 epoch |" in text
 
 
 def test_other_shards_are_told_apart(tmp_path: Path) -> None:
@@ -321,6 +341,9 @@ def test_other_shards_are_told_apart(tmp_path: Path) -> None:
         ("nli", {"heads_share": 0.3, "choose": "importance", "round_share": 0.1},
          "30% of attention heads removed by importance on train, scored anew after every 10%"),
         ("nli", {"heads": {"0": [1, 2], "3": [0]}}, "3 chosen attention heads removed"),
+        ("nli", {"kind": "freeze_first", "layers": 0}, "embeddings frozen"),
+        ("nli", {"kind": "freeze_first", "layers": 1}, "embeddings and first layer frozen"),
+        ("nli", {"kind": "freeze_first", "layers": 9}, "embeddings and first 9 layers frozen"),
     ],
 )  # fmt: skip
 def test_regimes_in_words(task: str, model: dict[str, object], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.trainers.run_directory import (
 from trainers.metrics import class_metrics
 from trainers.predictions import read_predictions
 from trainers.report import write_report
+from trainers.reporting.page.charts import Panel, Series, panels
 from trainers.reporting.runs.read import read_run
 from trainers.reporting.runs.removed_heads import removed_points
 from trainers.reporting.statistics.tests import short
@@ -149,6 +151,7 @@ def test_epochs_removed_heads_and_probes(regimes: tuple[Path, list[Path], str]) 
         test = f"{float(value) - 0.01:.3f}"
         assert f"| good | {line['epoch']} | {value} | {test} |" in epochs
     heads = text[text.index("heads removed from the trained model") :]
+    assert "| – | 0 of 16 | as it is | 1 | 0.700 |" in heads
     # Share, choice, models, mean, lowest and highest of three random draws.
     assert "| 50% | 8 of 16 | at random | 3 | 0.520 | 0.500 | 0.540 |" in heads
     assert "| 50% | 8 of 16 | by importance | 1 | 0.650 | 0.650 | 0.650 | – |" in heads
@@ -170,6 +173,15 @@ def test_heads_that_cannot_go_do_not_count_as_removed(tmp_path: Path) -> None:
     assert [(share, own[0]["removed_share"]) for share, own in points.items()] == [
         (0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.9, 0.75),
     ]  # fmt: skip
+
+
+def test_a_model_that_lacked_heads_before_is_told(tmp_path: Path) -> None:
+    run = text_run(tmp_path / "runs", "one", 1, 0.6)
+    analysis = write_pruning(run)
+    analysis["whole"] |= {"removed": 4}
+    write_json(run / "eval/pruning.json", analysis)
+    text = page_of(build_study(tmp_path / "runs", [part("a", [member(run)])]))[1]
+    assert "| – | 4 of 16 | as it is | 1 | 0.700 |" in text
 
 
 def test_missing_trainings_are_named_with_their_reason(tmp_path: Path) -> None:
@@ -398,6 +410,40 @@ def test_same_study_gives_the_same_bytes_and_escapes(tmp_path: Path) -> None:
     first = write_study(folder).html.read_bytes()
     assert write_study(folder).html.read_bytes() == first
     assert b"<script" not in first and b"<i>" not in first and b"<u>" not in first
+
+
+def test_persian_words_stand_in_english_lines(tmp_path: Path) -> None:
+    """Numbers beside them stay where they are, and what is Persian throughout runs from the right."""
+    runs = tmp_path / "runs"
+    run = build_run(
+        runs, recipe="one", labels=("yes", "نه"), corpus="made-up", epochs=2, steps_an_epoch=3,
+        supports={"train": [9, 9], "validation": [4, 4], "test": [30, 4]},
+    )  # fmt: skip
+    path = run / "eval/metrics.json"
+    subset = {"items": 120, "accuracy": 0.512, "uar": 0.5, "macro_f1": 0.5}
+    document = json.loads(path.read_text())
+    write_json(path, {**document, "subsets": {"test": {"kind=فارسی": subset}}})
+    write_probes(run, [0.4, 0.5])
+    title = "پنج روش"
+    folder = build_study(runs, [part("a", [member(run)], title=title, text="متن")], title=title)
+    page, text = page_of(folder)
+    assert "yes 30, \u2068نه\u2069 4" in page.cells
+    assert "\u2068kind=فارسی\u2069 (120)" in page.cells
+    html = (folder / "report.html").read_text()
+    assert f"<li>\u2068{title}\u2069: of the layers of one" in html
+    for tag, content in (("h1", title), ("p", "متن"), ("h2", f"1. {title}")):
+        assert re.search(rf'<{tag}[^>]* dir="auto">{content}</{tag}>', html), tag
+    assert "\u2068one" not in text, "what needs no mark gets none"
+
+
+def test_a_line_that_starts_from_zero_ends_below_the_frame() -> None:
+    flat = Series("a", [0, 1, 2], [0.85, 0.845, 0.84])
+    (axes,) = panels([Panel("Peak memory, GiB", "layers", (flat,), from_zero=True)]).axes
+    low, high = axes.get_ylim()
+    assert low == 0 and high > 1.05 * max(flat.y)
+    nothing = Series("a", [0, 1], [0.0, 0.0])
+    (axes,) = panels([Panel("Milliseconds", "share", (nothing,), from_zero=True)]).axes
+    assert axes.get_ylim() == (0, 1)
 
 
 def test_a_language_model(tmp_path: Path) -> None:

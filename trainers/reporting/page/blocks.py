@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -94,6 +95,13 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
     return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+
+
+def isolated(text: str) -> str:
+    """``text`` as part of an English line: numbers and marks beside right-to-left letters stay in place."""
+    if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text):
+        return f"\u2068{text}\u2069"  # first strong isolate, and its end
+    return text
 
 
 def thousands(value: float) -> str:

@@ -63,7 +63,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     if panel.level:
         name, height = panel.level
         axes.axhline(height, color=INK, alpha=0.5, linestyle=":", linewidth=1.2, label=name)
-    axes.set_title(panel.title)
+    axes.set_title(shaped(panel.title))
     axes.set_xlabel(shaped(panel.x_label))
     axes.grid(axis="y", color=INK, alpha=0.12)
     if panel.ticks:
@@ -75,7 +75,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     if panel.from_zero:
-        axes.set_ylim(bottom=0)
+        # Where all values are alike, the automatic end lies on them.
+        axes.set_ylim(0, 1.08 * axes.dataLim.y1 or 1)
     if len(panel.series) > 1 or panel.level:
         add_legend(axes)
 

@@ -38,7 +38,7 @@ ul{margin:.5rem 0;max-width:46rem;padding-left:1.3rem}li{margin:.25rem 0}
 padding:.5rem .8rem;border-radius:4px}
 .badge{display:inline-block;background:var(--warn);color:var(--page);font-weight:700;
 font-size:.8rem;letter-spacing:.06em;padding:.15rem .7rem;border-radius:99px;margin:0 0 .4rem}
-nav{font-size:.92rem;color:var(--soft);margin:.8rem 0}nav a{margin-right:1rem}
+nav{font-size:.92rem;color:var(--soft);margin:.8rem 0}nav a{display:inline-block;margin-right:1rem}
 a{color:var(--accent)}
 .cards{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}
 .card{background:var(--card);border-radius:8px;padding:.6rem .9rem;min-width:7.5rem;flex:1}
@@ -47,6 +47,7 @@ a{color:var(--accent)}
 .scroll{overflow-x:auto;margin:.5rem 0 1rem;max-width:100%}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding:.2rem .3rem .4rem}
+caption span{display:inline-block;max-width:calc(100vw - 2.6rem)}
 th,td{padding:.28rem .6rem;text-align:right;vertical-align:top;border-bottom:1px solid var(--line)}
 th{font-weight:600;color:var(--soft);vertical-align:bottom}
 td{white-space:nowrap}
@@ -57,6 +58,7 @@ tr.rule td{border-top:2px solid var(--soft)}
 .beside>*{flex:0 1 auto;max-width:100%}
 figure{margin:.6rem 0 1rem;max-width:100%;break-inside:avoid}
 figure svg{max-width:100%;height:auto;display:block}
+@media screen and (max-width:40rem){figure svg{max-width:none}}
 figcaption{color:var(--soft);font-size:.9rem;margin-bottom:.3rem}
 details{font-size:.9rem;margin:.3rem 0}summary{cursor:pointer;color:var(--soft)}
 pre{background:var(--card);padding:.6rem .8rem;border-radius:6px;overflow-x:auto;font-size:.85rem;
@@ -74,14 +76,16 @@ def page(blocks: Sequence[Block]) -> str:
     sections = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
     anchors = _anchors(sections)
     links = "".join(
-        f'<a href="#{anchor}">{escape(text)}</a>\n'
+        f'<a href="#{anchor}" dir="auto">{escape(text)}</a>\n'
         for anchor, text in zip(anchors, sections, strict=True)
     )
     body = []
     contents = f"<nav>{links}</nav>\n" if len(sections) > 1 else ""
     for block in blocks:
         if isinstance(block, Heading) and block.level == 2:
-            body.append(f'{contents}<h2 id="{anchors.pop(0)}">{escape(block.text)}</h2>\n')
+            body.append(
+                f'{contents}<h2 id="{anchors.pop(0)}" dir="auto">{escape(block.text)}</h2>\n'
+            )
             contents = ""
         else:
             body.append(_block(block))
@@ -96,13 +100,14 @@ def page(blocks: Sequence[Block]) -> str:
 def _block(block: Block) -> str:
     match block:
         case Heading(level, text):
-            return f"<h{level}>{escape(text)}</h{level}>\n"
+            return f'<h{level} dir="auto">{escape(text)}</h{level}>\n'
         case Text(text, "badge"):
             return f'<p class="badge">{escape(text)}</p>\n'
         case Text(text, kind):
-            return f'<p class="{kind}">{escape(text)}</p>\n'
+            return f'<p class="{kind}" dir="auto">{escape(text)}</p>\n'
         case Points(points):
-            inner = "".join(f'<li dir="auto">{escape(point)}</li>\n' for point in points)
+            # English, also where a Persian title begins one: ``dir="auto"`` would turn it round.
+            inner = "".join(f"<li>{escape(point)}</li>\n" for point in points)
             return f"<ul>\n{inner}</ul>\n"
         case Cards(cards):
             inner = "".join(
@@ -119,8 +124,8 @@ def _block(block: Block) -> str:
             return f"<details><summary>{escape(summary)}</summary>{code}</details>\n"
         case Chart(name, caption, figure, table):
             return (
-                f"<figure><figcaption>{escape(caption)}</figcaption>\n"
-                f"{_svg(to_svg(figure, name), caption)}\n"
+                f'<figure><figcaption dir="auto">{escape(caption)}</figcaption>\n'
+                f'<div class="scroll">{_svg(to_svg(figure, name), caption)}</div>\n'
                 f"<details><summary>numbers</summary>{_table(table)}</details></figure>\n"
             )
         case Beside(blocks):
@@ -140,7 +145,11 @@ def _table(table: Table) -> str:
             out.append(f'<{tag}{css} dir="auto">{escape(text)}</{tag}>')
         return "".join(out)
 
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = (
+        f'<caption><span dir="auto">{escape(table.caption)}</span></caption>'
+        if table.caption
+        else ""
+    )
     head = f"<thead><tr>{cells('th', table.header)}</tr></thead>" if any(table.header) else ""
     rows = "".join(
         f"<tr{' class=rule' if n in table.rules else ''}>{cells('td', row)}</tr>\n"

@@ -25,14 +25,15 @@ from trainers.reporting.runs.settings import seed_groups, varied
 
 
 def beside_reference(runs: Sequence[Run]) -> list[Block]:
-    """The reference report's numbers next to ours, for the tasks that occur among ``runs``."""
+    """The reference report's numbers next to ours, for the tasks that occur among ``runs``, where one of
+    these is of the reference's corpus or of a generated one like it."""
     tested = [run for run in runs if "test" in run.splits]
     blocks: list[Block] = []
     nli = [run for run in tested if run.task == "nli"]
     emotion = [run for run in tested if run.task == "emotion"]
-    if nli:
+    if any(run.synthetic or run.data["corpus"] == "farstail" for run in nli):
         blocks += _regimes(nli)
-    if emotion:
+    if any(run.synthetic or run.data["corpus"] == "shemo" for run in emotion):
         blocks += _hubert(emotion)
     return blocks
 
@@ -88,7 +89,10 @@ def _regimes(runs: Sequence[Run]) -> list[Block]:
             for r, p in zip(REGIMES, points, strict=True)
         )
         numbers = Table(("regime", "reference", "runs reported here"), chart_rows)
-        blocks.append(Chart("regimes", "Test accuracy by regime", figure, numbers))
+        caption = "Test accuracy by regime"
+        if all(other_settings(run) for run in runs if run.path in drawn):
+            caption += "; no run here trains as the reference does, see the table"
+        blocks.append(Chart("regimes", caption, figure, numbers))
     return [*blocks, table, confusion, *(Text(note, "note") for note in REGIME_NOTES)]
 
 

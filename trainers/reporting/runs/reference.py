@@ -57,6 +57,9 @@ REGIMES = (
     ),
 )  # fmt: skip
 
+PARSBERT = "bert-fa-base-uncased"
+"""Name of the reference's model."""
+
 REGIME_NOTES = (
     "The reference's regime 2 starts at a train accuracy of .906 after one epoch (regime 3: .477), "
     "so it was probably continued from regime 1's weights; runs here are independent unless their "
@@ -108,6 +111,8 @@ def other_settings(run: Run) -> str:
         reasons.append(f"{epochs} epoch{'s' if epochs > 1 else ''}, not {wanted}")
     if run.continued:
         reasons.append(f"it goes on from {run.start}")
+    elif run.task == "nli" and PARSBERT not in run.start:  # a folder of it has its name
+        reasons.append(f"it starts from {run.start}, not ParsBERT")
     if run.config["model"].get("reads", "pair") != "pair":
         reasons.append("it reads the hypothesis alone")
     return "; ".join(reasons)

@@ -30,11 +30,16 @@ def _hubert(model: Section) -> str:
 def _bert(regime: Section) -> str:
     kind, layers = regime["kind"], regime.get("layers")
     detail = {
-        "freeze_first": f"first {layers} layers frozen",
+        "freeze_first": f"embeddings{_first(layers)} frozen",
         "embeddings_last": "embeddings and last layer train",
         "intermediate": f"classifier on layer {layers}",
     }
     return _removed(regime) if kind == "heads_removed" else detail.get(kind, "full fine-tuning")
+
+
+def _first(layers: Any) -> str:
+    """What is frozen beside the embeddings."""
+    return {0: "", 1: " and first layer"}.get(layers, f" and first {layers} layers")
 
 
 def _removed(regime: Section) -> str:

@@ -63,8 +63,17 @@ def _values(points: Sequence[Point], key: str) -> list[float]:
     return [float(point[key]) for point in points if point.get(key) is not None]
 
 
+def _whole(own: Sequence[Analysis]) -> list[Point]:
+    """The models as they are; one that goes on from a model without some heads lacks these already."""
+    points: list[Point] = []
+    for one in own:
+        removed = int(one["whole"].get("removed", 0))
+        points.append({**one["whole"], "removed": removed, "removed_share": removed / one["heads"]})
+    return points
+
+
 def _curve(method: str, own: Sequence[Analysis], by_choice: ByChoice, name: str) -> Chart:
-    whole = [one["whole"] for one in own]
+    whole = _whole(own)
     x_label = "share of heads removed"
     drawn = [
         Panel("Test accuracy", x_label, _series(whole, by_choice, "accuracy")),
@@ -86,8 +95,9 @@ def _series(
     """A line a choice over the share that was removed, from the whole model on."""
     lines = []
     start = _values(whole, key)
+    before = mean(point["removed_share"] for point in whole)
     for title, points in by_choice.items():
-        values = {0.0: list(start)} if start else {}
+        values = {before: list(start)} if start else {}
         for asked in points.values():
             # Of several shares the same heads may be all that can go.
             if found := _values(asked, key):
@@ -112,7 +122,8 @@ def _about(own: Sequence[Analysis]) -> Text:
         f"{_rounds(about['round_share'])}. Every layer keeps one head, so that less may go than asked "
         f"for. Time: median of {latency.get('repeats', '?')} forward "
         f"passes of {latency.get('batch', '?')} x {latency.get('tokens', '?')} tokens on "
-        f"{about.get('device', 'an unnamed device')}, with the heads cut out."
+        f"{about.get('device', 'an unnamed device')}, with the heads cut out, by turns with the whole "
+        "model."
     )
     differences = _values(own, "masked_difference")
     if differences:
@@ -141,9 +152,10 @@ def _rounds(share: float | None) -> str:
 
 
 def _table(own: Sequence[Analysis], by_choice: ByChoice, caption: str) -> Table:
-    whole = [one["whole"] for one in own]
+    whole = _whole(own)
     heads = " or ".join(str(n) for n in sorted({int(one["heads"]) for one in own}))
-    rows = [_row("0%", f"0 of {heads}", "none", whole, whole)]
+    before = " or ".join(str(n) for n in sorted({int(point["removed"]) for point in whole}))
+    rows = [_row("–", f"{before} of {heads}", "as it is", whole, whole)]
     for title, points in by_choice.items():
         for share, found in points.items():
             gone = " or ".join(str(n) for n in sorted({int(point["removed"]) for point in found}))

@@ -69,6 +69,7 @@ def headline(run: Run) -> list[Block]:
     )
     best = run.best
     value = f"validation {best['metric']}, {float(best['value']):.4f}"
+    steps, epochs = (int(run.summary[name]) for name in ("steps", "epochs"))
     facts = (
         ("corpus", f"{run.data['corpus']}{' (synthetic)' if run.synthetic else ''}"),
         ("split", str(run.data["split"])),
@@ -89,7 +90,7 @@ def headline(run: Run) -> list[Block]:
         ("versions", versions or "–"),
         ("code", str(environment.get("git") or "–")),
         ("duration", duration(float(run.summary["seconds"]))),
-        ("trained for", f"{run.summary['steps']} steps in {run.summary['epochs']} epochs"),
+        ("trained for", f"{steps} steps in {epochs} epoch{'s' if epochs != 1 else ''}"),
         ("weights evaluated", f"epoch {best['epoch']} (step {best['step']}), the best by {value}"),
     )
     blocks.append(Table(("", ""), facts, left=2))

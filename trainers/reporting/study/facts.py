@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.reporting.page.blocks import Block, Code, Heading, Table, Text, duration, thousands
+from trainers.reporting.page.blocks import (
+    Block,
+    Code,
+    Heading,
+    Table,
+    Text,
+    duration,
+    isolated,
+    thousands,
+)
 from trainers.reporting.runs.costs import memory_text
 from trainers.reporting.runs.record import Run
 from trainers.reporting.study.file import Members, Study
@@ -44,7 +53,9 @@ def data_section(runs: Sequence[Run]) -> list[Block]:
         ))  # fmt: skip
         if run.labels:
             test = data["counts"].get("test", {})
-            by_label = ", ".join(f"{label} {thousands(test.get(label, 0))}" for label in run.labels)
+            by_label = ", ".join(
+                f"{isolated(label)} {thousands(test.get(label, 0))}" for label in run.labels
+            )
             counts.setdefault(key, (str(data["corpus"]), str(data["split"]), by_label))
     header: tuple[str, ...] = ("corpus", "shards", "split", "how it was made", "train", "validation",
                                "test", "test speakers in train")  # fmt: skip

@@ -33,7 +33,8 @@ def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> li
         "baseline: over all baselines of the method), gives p < .05 and the 95 % interval leaves zero "
         "out. The highest of several methods is named by its test "
         "score, which flatters it a little; differences within one part say more. The tests cover the "
-        "choice of test samples alone, not how scores move from training to training."
+        "choice of test samples alone, not how scores move from training to training. UAR: unweighted "
+        "average recall, the mean of the classes' recalls."
     )
     if any(pair.single for result in results for pair in result.pairs):
         note += (

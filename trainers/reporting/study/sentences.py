@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
+from trainers.reporting.page.blocks import isolated
 from trainers.reporting.runs.analyses import layer_means, over_folds
 from trainers.reporting.runs.record import Run
 from trainers.reporting.runs.removed_heads import fall, removed_points
@@ -53,7 +54,7 @@ def sentences(result: PartResult, baselines: Sequence[Baseline]) -> list[str]:
     for method in result.methods:
         for name, runs in method.measured.items():
             points += _analyses(name, runs)
-    return [f"{result.part.title}: {point}" for point in points]
+    return [f"{isolated(result.part.title)}: {point}" for point in points]
 
 
 def _ranking(result: PartResult, best: Method) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from trainers.reporting.page.blocks import Block, Table, Text, duration, number, spread, thousands
+from trainers.reporting.page.blocks import (
+    Block,
+    Table,
+    Text,
+    duration,
+    isolated,
+    number,
+    spread,
+    thousands,
+)
 from trainers.reporting.runs.costs import peak_memory, rate_text
 from trainers.reporting.statistics.bootstrap import FEWEST_CLUSTERS
 from trainers.reporting.study.methods import Method
@@ -85,7 +94,7 @@ def subsets(methods: Sequence[Method]) -> list[Block]:
     score = "uar" if any(method.first.task == "emotion" for method in methods) else "accuracy"
     rows = tuple((m.name, *(number(_subset(m, name, score)) for name in names)) for m in methods)
     sizes = [_subset_items(methods, name) for name in names]
-    header = ("method", *(f"{name} ({n})" for name, n in zip(names, sizes, strict=True)))
+    header = ("method", *(f"{isolated(name)} ({n})" for name, n in zip(names, sizes, strict=True)))
     title = "UAR" if score == "uar" else "Accuracy"
     caption = f"{title} on subsets of the test part (their samples), mean over seeds"
     if any(len(method.folds) > 1 for method in methods):
