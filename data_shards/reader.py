@@ -7,9 +7,11 @@ an open index (memory-mapped) and a few open tars, never the plan or the corpus.
 from __future__ import annotations
 
 import atexit
+import math
 import multiprocessing
 import os
 import sys
+import time
 import zlib
 from bisect import bisect_left
 from collections import OrderedDict
@@ -25,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import InputError
+from configs.errors import InputError, MachineFault
 from configs.lifetime import end_with_creator, signals_blocked
 from configs.schema import AugmentConfig
 from data_shards.augment import apply_change, draw_change, pitched_key
@@ -34,6 +36,8 @@ from data_shards.plan import EpochPlan
 from data_shards.sample import TextPair, decode_audio, decode_text
 
 _OPEN_TARS = 32
+_LOOK = 5.0
+"""Seconds between looks whether a reading process from which a batch is awaited lives."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +211,19 @@ class _Caught:
 
 
 def open_loader(
-    dataset: MicroBatches, requests: RankRequests, workers: int, pin: bool
+    dataset: MicroBatches,
+    requests: RankRequests,
+    workers: int,
+    pin: bool,
+    patience: float = math.inf,
 ) -> Iterator[Any]:
     """Iterate over the micro-batches of a rank.
 
     Workers come from a fork server: a process forked after gloo or CUDA is up can deadlock. It
     imports what they need once, so that each starts in milliseconds, and they start now, not with
     the first batch. Raises InputError for a damaged sample, when its batch is
-    due, and for a worker that was killed.
+    due, and for a worker that was killed; MachineFault if a batch has not come within ``patience``
+    seconds.
     """
     from torch.utils.data import DataLoader
 
@@ -233,8 +242,10 @@ def open_loader(
         multiprocessing_context=context,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_prepare_worker if workers else None,
+        # Not `patience`: whether a process has died is looked at when this has passed, no sooner.
+        timeout=_LOOK if workers else 0.0,
     )
-    return _raising(iter(loader))
+    return _raising(_patient(iter(loader), patience))
 
 
 def _start_fork_server() -> None:
@@ -269,6 +280,27 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
     listener; the launcher says who was killed, and a traceback of that thread would only hide it."""
     if not isinstance(error, EOFError | ConnectionError):
         sys.__excepthook__(kind, error, trace)
+
+
+def _patient(batches: Iterator[Any], patience: float) -> Iterator[Any]:
+    """Wait for each batch for ``patience`` seconds, in turns: after one, torch can be asked again."""
+    asked = time.monotonic()
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader timed out" not in str(error):
+                raise
+            if time.monotonic() - asked > patience:
+                raise MachineFault(
+                    f"no batch has come for {patience / 60:g} min: a reading process hangs; does the "
+                    "file system with the shards answer?"
+                ) from None
+            continue
+        yield batch
+        asked = time.monotonic()
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Any]:

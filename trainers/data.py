@@ -39,6 +39,9 @@ from trainers.ranks.staging import stage
 from trainers.ranks.world import World
 from trainers.tasks.task import Batch, Task
 
+_PATIENCE = 300.0
+"""Seconds that a batch may take in any case: what reading processes import can lie on a slow file system."""
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -176,7 +179,10 @@ class RunData:
         requests = RankRequests(plan, epoch, world.rank, world.size, first_step)
         # A process more than there are micro-batches would only cost its start.
         workers = min(self.recipe.data.workers, len(requests))
-        loader = open_loader(dataset, requests, workers, pin=world.device.type == "cuda")
+        # Before the other ranks give this one up; alone, nobody would.
+        patience = max(_PATIENCE, 0.9 * world.timeout.total_seconds())
+        pin = world.device.type == "cuda"
+        loader = open_loader(dataset, requests, workers, pin, patience)
         copies = [dataset.shards.root, dataset.pitched.root if dataset.pitched else None]
         return _grouped(self._doubting_copies(loader, copies), requests.per_rank)
 

@@ -34,6 +34,12 @@ class Predictions:
     pairs: NDArray[np.float32]
     """(items, 2 or 4) as in ``StepOutput``, or (items, 0)."""
 
+    def broken_rows(self) -> list[int]:
+        """Rows of the entries whose loss is not finite; none where items are tokens, not entries."""
+        if len(self.losses) != len(self.rows):
+            return []
+        return self.rows[~np.isfinite(self.losses)].tolist()  # type: ignore[no-any-return]
+
     def metrics(self, labels: tuple[str, ...]) -> SplitMetrics:
         """Metrics of a classifier, over all entries."""
         return class_metrics(self.truth, self.logits.argmax(1), labels, self.losses)

@@ -212,8 +212,10 @@ class Loop:
         self.progress.finish_epoch(state.step)
         self.progress.evaluated("validation", state.epoch, state.step, metrics)
         if not np.isfinite(metrics.loss):
+            rows = predictions.broken_rows()
+            samples = f"; samples: {self._names(rows)}" if rows else ""
             raise TrainingFailed(
-                f"step {state.step}: the validation loss is not finite; try a lower optim.lr, "
+                f"step {state.step}: the validation loss is not finite{samples}; try a lower optim.lr, "
                 "optim.clip 1.0 or fp32"
             )
         metric, value = self.data.recipe.evaluation.metric, self._value(metrics)
@@ -275,6 +277,8 @@ class Loop:
     def _keys(self, batches: list[Batch]) -> str:
         """The first keys of all ranks' batches. A collective call."""
         rows = [int(row) for batch in batches for row in batch.request.rows]
-        gathered = [row for theirs in self.data.world.gather(rows) for row in theirs]
-        keys = [self.data.index.key(row) for row in gathered[:20]]
-        return ", ".join(keys) + (" ..." if len(gathered) > 20 else "")
+        return self._names([row for theirs in self.data.world.gather(rows) for row in theirs])
+
+    def _names(self, rows: list[int]) -> str:
+        keys = [self.data.index.key(row) for row in rows[:20]]
+        return ", ".join(keys) + (" ..." if len(rows) > 20 else "")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.errors import InputError
+from configs.errors import InputError, MachineFault
 from configs.schema import AugmentConfig
 from data_shards.index import open_index
 from data_shards.plan import Batching, Entries, EpochPlan, plan_epoch, select_entries
@@ -28,6 +28,7 @@ from data_shards.reader import (
 from data_shards.sample import decode_audio, decode_text
 from data_shards.splits import load_split
 from tests.data_shards.reading import as_it_is, deadly
+from tests.data_shards.reads import stuck
 from tests.data_shards.tiny import tiny_index
 
 
@@ -213,6 +214,16 @@ def test_a_killed_process_is_one_line(text_shards: Path) -> None:
     requests = whole(text_shards)
     loader = open_loader(MicroBatches(text_shards, deadly, None), requests, 1, pin=False)
     with pytest.raises(InputError, match="a reading process was killed.* --data.workers$"):
+        list(loader)
+
+
+def test_a_process_that_hangs_is_given_up(text_shards: Path) -> None:
+    """A rank that trains alone has no others who would notice."""
+    requests = whole(text_shards)
+    loader = open_loader(MicroBatches(text_shards, stuck, None), requests, 1, False, patience=6.0)
+    with pytest.raises(
+        MachineFault, match="no batch has come for 0.1 min: a reading process hangs"
+    ):
         list(loader)
 
 

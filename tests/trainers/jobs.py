@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from configs.beginning import Beginning
 from configs.load import load_recipe
@@ -213,6 +213,30 @@ def train_with_broken_gradient(
         return gradient + float("inf") if calls > first and world.main else gradient
 
     parameter.register_hook(breaks)
+    return _run_to_failure(engine, data, folder)
+
+
+def train_with_broken_validation(
+    world: World, name: str, overrides: list[str], folder: Path
+) -> str:
+    """Run the loop with a model whose first output of each evaluation batch is not a number on the last
+    rank; returns the message of the failure."""
+    data = open_data(world, name, overrides)
+    engine = open_engine(data)
+
+    def breaks(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+        if module.training or world.rank < world.size - 1:
+            return None
+        broken = output.clone()
+        broken[0] = float("nan")
+        return broken
+
+    engine.module.register_forward_hook(breaks)
+    return _run_to_failure(engine, data, folder)
+
+
+def _run_to_failure(engine: Engine, data: RunData, folder: Path) -> str:
+    world = data.world
     saver = Saver(folder, world, data.recipe.checkpoint, "test")
     about = {"settings": {}, "data": data.digests()}
     try:

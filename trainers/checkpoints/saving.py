@@ -43,7 +43,7 @@ from trainers.ranks.world import World
 
 log = logging.getLogger("sokhan")
 
-_LAST_WRITES = 30.0
+_LAST_WRITES = 5.0
 """Seconds that a save under way has to end when training ends by an error; the next start sweeps."""
 
 

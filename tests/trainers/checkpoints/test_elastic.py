@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,12 @@ import pytest
 import torch
 
 from tests.ranks import RankPool
-from tests.trainers.jobs import losses_after, losses_and_save, train_with_broken_gradient
+from tests.trainers.jobs import (
+    losses_after,
+    losses_and_save,
+    train_with_broken_gradient,
+    train_with_broken_validation,
+)
 from tests.trainers.test_world_sizes import assert_close, bert, hubert
 from trainers.checkpoints.checkpoint import Checkpoint, list_checkpoints
 
@@ -67,6 +73,18 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_saved(
     assert newest.name == "step-3"
     weights = Checkpoint(newest).weights
     assert all(bool(torch.isfinite(weights[name]).all()) for name in weights)
+
+
+def test_a_validation_that_is_not_finite_names_its_samples(
+    ranks: Ranks, text_shards: Path, tmp_path: Path
+) -> None:
+    """Those of them alone whose loss it is, though they were another rank's."""
+    recipe = bert(text_shards, "--evaluation.items", "4")
+    one, other = ranks(2).run(train_with_broken_validation, "demo/bert_full", recipe, tmp_path)
+    assert one == other
+    told = re.match(r"step \d+: the validation loss is not finite; samples: (.*); try", one)
+    assert told and all(key.startswith("synthetic-") for key in told[1].split(", "))
+    assert not list_checkpoints(tmp_path / "checkpoints")
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
