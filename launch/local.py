@@ -21,6 +21,7 @@ from configs.check import check_kind, check_ranks
 from configs.errors import InputError
 from configs.load import AnyRecipe, free_run_folder, left_to_train, load_recipe, run_folder
 from configs.rank_status import COMMAND, FAILED, TRAINED
+from launch.slurm.code import ROOT, importing_from
 from launch.slurm.waiting import refuse_if_live
 from launch.supervise import run_ranks
 
@@ -63,7 +64,7 @@ def train(
         if words is None:  # else this is that job; and its lock would refuse us in the end
             refuse_if_live(run_folder(recipe), certain=False)
     arguments = ["--config", *names, *beginning.flags(), *overrides]
-    environment = {**os.environ, COMMAND: command}
+    environment = {**os.environ, **importing_from(ROOT), COMMAND: command}
     # Their start messages are about compilers and devices that are not used.
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment.setdefault("DS_ACCELERATOR", "cuda" if count_gpus() else "cpu")

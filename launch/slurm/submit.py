@@ -25,7 +25,7 @@ from launch.local import check, load_unfinished
 from launch.slurm.ask import SchedulerError
 from launch.slurm.attempt import now
 from launch.slurm.batch import rank_python, script, training_parameters
-from launch.slurm.code import keep_code
+from launch.slurm.code import importing_from, keep_code
 from launch.slurm.rank_task import LocalTask, RankTask
 from launch.slurm.sbatch import send_jobs, try_script
 from launch.slurm.scheduler import cancel
@@ -226,9 +226,7 @@ def _start_here(path: Path) -> str:
     executor = submitit.LocalExecutor(path)
     # The time limit is the cluster's; here nobody else waits for the machine.
     executor.update_parameters(timeout_min=525_600)
-    packages = os.pathsep.join(filter(None, [str(path / "code"), os.environ.get("PYTHONPATH")]))
-    code = {"PYTHONPATH": packages, "PYTHONSAFEPATH": "1"}
-    with _terminal_ignored(), environment_variables(**code):
+    with _terminal_ignored(), environment_variables(**importing_from(path / "code")):
         return str(executor.submit(LocalTask(str(path), 0)).job_id)
 
 

@@ -31,9 +31,11 @@ def arguments(shards: Path, out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def start(command: list[str]) -> subprocess.CompletedProcess[str]:
+def start(command: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=400, env=environment, cwd=cwd
+    )
 
 
 def losses(out: Path) -> list[float]:
@@ -42,19 +44,22 @@ def losses(out: Path) -> list[float]:
 
 
 def test_three_ways_to_start_give_one_result(text_shards: Path, tmp_path: Path) -> None:
-    """``sokhan train --ranks 2``, DeepSpeed's own command, and one plain process."""
+    """``sokhan train --ranks 2``, from a folder with a file that is named like a module of Python's,
+    DeepSpeed's own command, and one plain process."""
     bin_folder = Path(sys.executable).parent
     commands = {
-        "sokhan": [sys.executable, "-m", "launch", "train", RECIPE, "--ranks", "2"],
+        "sokhan": [str(bin_folder / "sokhan"), "train", RECIPE, "--ranks", "2"],
         "deepspeed": [
             sys.executable, str(bin_folder / "deepspeed"), "--num_gpus", "2", "--master_port",
             "29713", "--module", "trainers", "--config", RECIPE,
         ],
         "plain": [sys.executable, "-m", "trainers", "--config", RECIPE],
     }  # fmt: skip
+    (tmp_path / "json.py").write_text("raise SystemExit('not the file of this name')")
     results = {}
     for name, command in commands.items():
-        answer = start([*command, *arguments(text_shards, tmp_path / name)])
+        cwd = tmp_path if name == "sokhan" else None
+        answer = start([*command, *arguments(text_shards, tmp_path / name)], cwd)
         assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-4000:]
         results[name] = losses(tmp_path / name)
         run = tmp_path / name / "bert_full" / "run"
@@ -62,7 +67,7 @@ def test_three_ways_to_start_give_one_result(text_shards: Path, tmp_path: Path) 
         assert json.loads((run / "environment.json").read_text())["ranks"] == ranks
         assert len(list((run / "ranks").glob("*.done"))) == ranks
         typed = (run / "command.txt").read_text()
-        assert typed.startswith("__main__.py train" if name == "sokhan" else "python -m trainers")
+        assert typed.startswith("sokhan train" if name == "sokhan" else "python -m trainers")
     assert len(results["plain"]) == 2
     for name in ("sokhan", "deepspeed"):
         assert results[name] == pytest.approx(results["plain"], rel=1e-5)

@@ -42,7 +42,7 @@ FEATURES = (
 )
 """What each column is."""
 _VERSION = 2
-"""Changes with what a feature means."""
+"""Changes with what a feature means, and with it ``results.VERSION``."""
 
 
 def functionals(index: ShardIndex) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from data_shards.text import TextSteps
 from tests.trainers.reporting.study_directory import build_study, member, on_shards, part
 from tests.trainers.reporting.test_study import page_of, table, text_run
 from tests.trainers.run_directory import write_json
+from trainers.baselines.results import VERSION
 from trainers.reporting.runs.read import read_run
 from trainers.reporting.statistics.tests import short
 from trainers.reporting.study import significance
@@ -120,10 +121,18 @@ def test_stale_and_damaged_baselines_are_computed_again(tmp_path: Path, text_sha
         del document["baselines"][1]["what"]
         return json.dumps(document)
 
-    for damaged in (without_what(whole), whole.replace('"splits"', '"parts"'), "[]", whole[:99]):
+    older = whole.replace(f'"version": {VERSION}', f'"version": {VERSION - 1}')
+    for damaged in (
+        older,
+        without_what(whole),
+        whole.replace('"splits"', '"parts"'),
+        "[]",
+        whole[:99],
+    ):
         summary.write_text(damaged)
         assert page_of(folder)[1] == first
         document = json.loads(summary.read_text())
+        assert document["version"] == VERSION
         assert [one["what"] for one in document["baselines"]]
     split = load_split(open_index(shards), "official")
     codes = np.array(split.codes)

@@ -114,8 +114,9 @@ class _Kept:
 
 
 def _of_split(run: Run, folder: Path) -> _Kept:
-    """The baselines of a run's split, computed if they are not there, damaged, or of other samples."""
-    from trainers.baselines.results import part_digests, run_baselines
+    """The baselines of a run's split, computed if they are not there, damaged, of other samples or made
+    in an older way."""
+    from trainers.baselines.results import VERSION, part_digests, run_baselines
 
     digest, split = str(run.data.get("digest")), str(run.data["split"])
     place = folder / f"{run.data['corpus']}-{split}"
@@ -125,25 +126,26 @@ def _of_split(run: Run, folder: Path) -> _Kept:
         index = open_index(shards_of(run))
         if index.manifest.digest != digest:
             raise InputError(f"{index.root}: holds other samples than those of the training")
-        parts = part_digests(load_split(index, split))
+        now = {"version": VERSION, "parts": part_digests(load_split(index, split))}
     except InputError:
-        if (kept := _kept(place, digest, None)) is not None:
+        if (kept := _kept(place, digest, {})) is not None:
             return kept  # what was computed while the shards were there
         raise
-    kept = _kept(place, digest, parts)
+    kept = _kept(place, digest, now)
     if kept is None:
         run_baselines(shards_of(run), split, place)
-        kept = _kept(place, digest, parts)
+        kept = _kept(place, digest, now)
     if kept is None:
         raise InputError(f"{place}: is not what was written there; remove that folder")
     return kept
 
 
-def _kept(place: Path, digest: str, parts: dict[str, str] | None) -> _Kept | None:
-    """None where it is not all there, or of other shards or parts (``parts`` None: of any)."""
+def _kept(place: Path, digest: str, now: dict[str, Any]) -> _Kept | None:
+    """None where it is not all there, of other shards, or made of what has changed since: ``now`` says
+    how that is today."""
     document = _document(place)
     try:
-        if document["digest"] != digest or (parts is not None and document["parts"] != parts):
+        if document["digest"] != digest or any(document.get(key) != now[key] for key in now):
             return None
         entries = {str(entry["name"]): entry for entry in document["baselines"]}
         for entry in entries.values():
