@@ -42,7 +42,7 @@ _STARTERS = 3.0
 _LOOK = 0.2
 _AT_ONCE = (signal.SIGINT, signal.SIGTERM)
 """Signals of which a second one ends everything at once."""
-_ONE_CAUSE = 0.5
+ONE_CAUSE = 0.5
 """Seconds in which further signals are no second wish: `timeout` signals its command and then the group
 that it is in, and a wrapper passes on the Ctrl-C that the terminal has sent to both."""
 
@@ -147,12 +147,12 @@ def _wait(ranks: _Ranks, signals: list[int]) -> int | None:
             final = [number for number in new if number in _AT_ONCE]
             if (final and warned) or not ranks.all_started():  # not started: nothing can be lost
                 return (final or new)[-1]
+            _say("stopping after a save; Ctrl-C again ends at once")
             ranks.ask_to_stop()
             asked = True
-            time.sleep(_ONE_CAUSE)
+            time.sleep(ONE_CAUSE)
             seen = len(signals)
             warned = any(number in _AT_ONCE for number in signals[:seen])
-            _say("stopping after a save; Ctrl-C again ends at once")
         if ranks.size > 1 and ranks.process.returncode is not None and not asked:
             if not ranks.all_started():
                 return None

@@ -20,13 +20,14 @@ from configs.schema import EmotionRecipe, NliRecipe, Recipe
 from data_shards.index import ShardIndex, open_index
 from data_shards.splits import PARTS, Split, load_split
 from trainers.analyses.analyse import analyse
-from trainers.checkpoints.checkpoint import CHECKPOINTS
+from trainers.checkpoints.checkpoint import CHECKPOINTS, sync
 from trainers.checkpoints.resume import open_verified
 from trainers.checkpoints.saving import Saver
 from trainers.data import RunData
 from trainers.engine import Engine
 from trainers.evaluate import predict, write_predictions
 from trainers.exports.card import CardFacts
+from trainers.files.disk import writing
 from trainers.folder import command_line, describe_environment
 from trainers.loop import Loop, Summary, TrainingFailed
 from trainers.metrics import Metrics
@@ -168,6 +169,9 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
             "stopped": summary.stopped,
             "best": chosen,
         })  # fmt: skip
+        with writing(folder / SUMMARY):  # what is deleted now could not be gone on from without it
+            sync(folder / SUMMARY)
+            sync(folder)
         print(f"  test: {scores_text(test)}", flush=True)
     saved.close()
     loop.saver.keep_finished(best.tag)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.supervise import ONE_CAUSE
 from tests.launch.launched import Launched, launched
 from tests.launch.tiny_rank import TRACEBACK
 
@@ -89,6 +90,7 @@ def test_the_second_ends_everything_at_once(
             started.process.send_signal(other)
         started.until(lambda: "Ctrl-C again" in started.output)
         assert started.process.poll() is None
+        time.sleep(4 * ONE_CAUSE)  # what comes sooner is no second wish
         started.process.send_signal(number)
         assert started.wait() == 128 + number
         assert not started.marked()

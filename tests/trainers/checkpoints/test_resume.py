@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import trainers.checkpoints.saving
 import trainers.loop
 from configs.beginning import Beginning
 from configs.load import load_recipe
@@ -116,6 +117,36 @@ def test_what_a_finished_run_keeps(whole: Path) -> None:
     steps = max(line["step"] for line in lines(whole / "metrics.jsonl"))
     assert len(saves) == steps // 2 + 3
     assert all(save["bytes"] > 0 and save["seconds"] >= save["stall"] > 0 for save in saves)
+
+
+def order_of_the_end(world: World, recipe: list[str]) -> list[str]:
+    """What is put on the disk and what is dropped when a run ends, in order."""
+    seen: list[str] = []
+    fsync, drop = os.fsync, trainers.checkpoints.saving.remove_optimizer
+
+    def noted_fsync(descriptor: int) -> None:
+        seen.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def noted_drop(folder: Path) -> None:
+        seen.append("drop")
+        drop(folder)
+
+    os.fsync, trainers.checkpoints.saving.remove_optimizer = noted_fsync, noted_drop
+    try:
+        train(load_recipe("demo/bert_full", recipe), world, AUTO)
+    finally:
+        os.fsync, trainers.checkpoints.saving.remove_optimizer = fsync, drop
+    return seen
+
+
+def test_a_run_is_finished_on_the_disk_before_anything_is_dropped(
+    ranks: Ranks, text_shards: Path, tmp_path: Path
+) -> None:
+    """Else a power cut could leave a run that is neither finished nor to be gone on with."""
+    recipe = text_recipe(text_shards, tmp_path, *SETTINGS, "--loop.max_steps", "1")
+    [seen] = ranks(1).run(order_of_the_end, recipe)
+    assert seen.index("summary.json") < seen.index("one") < seen.index("drop")
 
 
 def test_optimizer_state_can_be_kept(ranks: Ranks, text_shards: Path, tmp_path: Path) -> None:
