@@ -16,6 +16,8 @@ _OF_SPEECH = (
     "told rightly: rare emotions count as much as frequent ones."
 )
 
+_OF_TEXT = "UAR is the unweighted average recall, the mean of the classes' recalls."
+
 
 def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> list[Block]:
     """One row and some sentences a part."""
@@ -33,18 +35,15 @@ def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> li
         "baseline: over all baselines of the method), gives p < .05 and the 95 % interval leaves zero "
         "out. The highest of several methods is named by its test "
         "score, which flatters it a little; differences within one part say more. The tests cover the "
-        "choice of test samples alone, not how scores move from training to training. UAR: unweighted "
-        "average recall, the mean of the classes' recalls."
+        "choice of test samples alone, not how scores move from training to training."
     )
     if any(pair.single for result in results for pair in result.pairs):
         note += (
             " Where a method has one seed, what is said of it holds for this training: another seed may "
             "turn the order."
         )
-    notes = [Text(note, "note")]
-    if any(result.score == "uar" for result in results):
-        notes.insert(0, Text(_OF_SPEECH, "note"))
-    return [*blocks, *notes]
+    about_uar = _OF_SPEECH if any(result.score == "uar" for result in results) else _OF_TEXT
+    return [*blocks, Text(about_uar, "note"), Text(note, "note")]
 
 
 def _rows(result: PartResult, baselines: Sequence[Baseline]) -> list[tuple[str, ...]]:
