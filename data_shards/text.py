@@ -8,8 +8,8 @@ affirmative one (نرفت -> رفت#رو). For inference that loses information;
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -54,6 +54,17 @@ def describe(steps: TextSteps) -> dict[str, Any]:
     """The steps for a corpus's settings, with hazm's version: of FarsTail's lemmas, 1 % differ
     between hazm 0.10 (Python 3.11) and 0.12."""
     return {**asdict(steps), "hazm": version("hazm") if any(vars(steps).values()) else None}
+
+
+def described_in(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the settings of packed shards say of the steps, as ``describe`` has it; None: nothing, as
+    those of audio. Generated pairs name them otherwise, and without hazm's version."""
+    return settings.get("text") or settings.get("steps")
+
+
+def steps_of(described: Mapping[str, Any]) -> TextSteps:
+    """The inverse of ``describe``. Raises KeyError where a step is not named."""
+    return TextSteps(**{step.name: bool(described[step.name]) for step in fields(TextSteps)})
 
 
 def make_pair(premise: str, hypothesis: str, steps: TextSteps) -> TextPair:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs.errors import InputError
-from launch.commands import baselines, corpus, export, jobs, pack, run, sweep
+from launch.commands import baselines, corpus, export, jobs, pack, predict, run, sweep
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     jobs.add_commands(commands)
     sweep.add_commands(commands)
     export.add_commands(commands)
+    predict.add_commands(commands)
     baselines.add_commands(commands)
     return parser
 

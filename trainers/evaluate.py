@@ -15,6 +15,7 @@ from torch import nn
 from trainers.data import RunData
 from trainers.engine import Engine
 from trainers.metrics import Metrics, SplitMetrics, TokenMetrics, class_metrics
+from trainers.predictions import softmax
 from trainers.predictions import write_predictions as write_table
 from trainers.tasks.task import StepOutput
 
@@ -96,9 +97,8 @@ def _on_host(rows: NDArray[np.int64], labels: torch.Tensor, output: StepOutput) 
 
 def write_predictions(path: Path, predictions: Predictions, data: RunData) -> None:
     """The file of a part's predictions, an entry a row."""
-    shifted = np.exp(predictions.logits - predictions.logits.max(1, keepdims=True))
     keys = [data.index.key(row) for row in predictions.rows.tolist()]
     write_table(
         path, keys, data.task.labels, predictions.truth, predictions.losses,
-        shifted / shifted.sum(1, keepdims=True),
+        softmax(predictions.logits),
     )  # fmt: skip

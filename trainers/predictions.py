@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,21 +30,47 @@ def write_predictions(
     ``truth`` and ``losses`` are (items,), ``probabilities`` (items, classes); the most likely class is
     the prediction.
     """
-    predicted = probabilities.argmax(1)
+    write_rows(path, prediction_rows(keys, labels, probabilities, truth, losses))
+
+
+def prediction_rows(
+    keys: Sequence[str],
+    labels: Sequence[str],
+    probabilities: NDArray[np.floating[Any]],
+    truth: NDArray[np.integer[Any]] | None = None,
+    losses: NDArray[np.floating[Any]] | None = None,
+    name: str = "key",
+) -> Iterator[list[str]]:
+    """The rows of a table, the header first; without ``truth`` it has neither label nor loss. ``name``
+    is what the first column is called."""
+    known = truth is not None and losses is not None
+    columns = [name, *_COLUMNS[1:]] if known else [name, "prediction"]
+    yield [*columns, *(f"p({label})" for label in labels)]
+    for n, key in enumerate(keys):
+        row = [key, labels[int(probabilities[n].argmax())]]
+        if truth is not None and losses is not None:
+            row = [key, labels[int(truth[n])], row[1], f"{losses[n]:.6f}"]
+        yield [*row, *(f"{share:.6f}" for share in probabilities[n])]
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write a table beside its place and rename it; an older one is replaced. Raises OSError, and
+    leaves nothing then."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([*_COLUMNS, *(f"p({label})" for label in labels)])
-            for n, key in enumerate(keys):
-                values = [f"{share:.6f}" for share in probabilities[n]]
-                names = (labels[int(truth[n])], labels[int(predicted[n])])
-                writer.writerow([key, *names, f"{losses[n]:.6f}", *values])
+            csv.writer(stream).writerows(rows)
         partial.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(items, classes) logits -> probabilities."""
+    shifted: NDArray[np.float32] = np.exp(logits - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
 
 
 @dataclass(frozen=True)

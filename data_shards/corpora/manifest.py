@@ -48,22 +48,25 @@ def list_corpus(
     name: str | None = None,
     steps: TextSteps | None = None,
     labels: Collection[str] | None = None,
+    labelled: bool = True,
 ) -> Corpus:
     """List the corpus that a manifest describes.
 
     ``name`` names the shards (default: the manifest's), ``steps`` are for texts, ``labels`` is the
-    set of labels allowed (None: any). Raises InputError naming the line of a row that is not as it
-    should be, of a missing audio file, of the two rows that share a key.
+    set of labels allowed (None: any). Without ``labelled`` the column label may be missing; samples
+    have the label "" then. Raises InputError naming the line of a row that is not as it should be, of
+    a missing audio file, of the two rows that share a key.
     """
     path = Path(path)
     steps = steps or TextSteps()
-    source, lines = open_source(path)
+    source, lines = open_source(path, labelled)
     rows: list[Row] = []
     seen: dict[str, int] = {}
     for line in lines:
         entry = parse(source, line)
         where = f"{path}: line {line.number}"
-        check_label(where, entry.label, labels)
+        if "label" in source.required:
+            check_label(where, entry.label, labels)
         if entry.path is not None and not entry.path.is_file():
             raise InputError(
                 f"{where}: audio file {entry.path} not found; paths are relative to the manifest"

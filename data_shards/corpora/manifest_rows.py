@@ -18,6 +18,8 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     "audio": ("path", "label"),
     "text": ("premise", "hypothesis", "label"),
 }
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+"""What a manifest's name ends in."""
 OPTIONAL = ("speaker", "split", "key", "gender")
 SPLITS = {
     "train": "train", "validation": "validation", "val": "validation", "valid": "validation",
@@ -37,6 +39,8 @@ class Source:
     """Empty for jsonl."""
     header: tuple[str, ...]
     """jsonl: the names in the first row."""
+    required: tuple[str, ...]
+    """Columns without which, or empty, a row is refused."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,11 @@ class Entry:
     hypothesis: str
 
 
-def open_source(path: Path) -> tuple[Source, Iterator[Line]]:
-    """Read the header; return how lines are to be read, and those below it."""
+def open_source(path: Path, labelled: bool = True) -> tuple[Source, Iterator[Line]]:
+    """Read the header; return how lines are to be read, and those below it. Without ``labelled`` the
+    column label may be missing; all rows have one or none has."""
     suffix = path.suffix.casefold()
-    if suffix not in (".csv", ".tsv", ".jsonl"):
+    if suffix not in SUFFIXES:
         raise InputError(f"{path}: a manifest's name must end in .csv, .tsv or .jsonl")
     lines = read_lines(path)
     first = next(lines, None)
@@ -65,13 +70,22 @@ def open_source(path: Path) -> tuple[Source, Iterator[Line]]:
         raise InputError(f"{path}: the manifest is empty")
     if suffix == ".jsonl":
         names = tuple(_json_object(path, first))
-        return Source(path, _check_names(path, first, names), "", names), _chain(first, lines)
+        return _source(path, first, "", names, labelled), _chain(first, lines)
     delimiter = "\t" if suffix == ".tsv" or "\t" in first.text else ","
     header = tuple(name.strip() for name in split_row(path, first, delimiter))
     for name in header:
         if header.count(name) > 1:
             raise InputError(f"{path}: line {first.number}: column {name!r} occurs twice")
-    return Source(path, _check_names(path, first, header), delimiter, header), lines
+    return _source(path, first, delimiter, header, labelled), lines
+
+
+def _source(
+    path: Path, line: Line, delimiter: str, header: tuple[str, ...], labelled: bool
+) -> Source:
+    optional = () if labelled or "label" in header else ("label",)
+    kind = _check_names(path, line, header, optional)
+    required = tuple(name for name in REQUIRED[kind] if name not in optional)
+    return Source(path, kind, delimiter, header, required)
 
 
 def _chain(first: Line, rest: Iterator[Line]) -> Iterator[Line]:
@@ -79,7 +93,7 @@ def _chain(first: Line, rest: Iterator[Line]) -> Iterator[Line]:
     yield from rest
 
 
-def _check_names(path: Path, line: Line, names: Collection[str]) -> Kind:
+def _check_names(path: Path, line: Line, names: Collection[str], optional: Collection[str]) -> Kind:
     """Return the kind that the columns say; raise InputError on missing and misspelt ones."""
     where = f"{path}: line {line.number}"
     audio, text = "path" in names, "premise" in names or "hypothesis" in names
@@ -93,7 +107,7 @@ def _check_names(path: Path, line: Line, names: Collection[str]) -> Kind:
             f"{where}: no column path (for audio), nor premise and hypothesis (for text){hint}"
         )
     for name in REQUIRED[kind]:
-        if name not in names:
+        if name not in names and name not in optional:
             near = get_close_matches(name, [n for n in names if n not in REQUIRED[kind]], 1, 0.6)
             hint = f"; {near[0]!r} looks like it: rename that" if near else ""
             raise InputError(f"{where}: no column {name!r}{hint}")
@@ -123,13 +137,18 @@ def parse(source: Source, line: Line) -> Entry:
     else:
         values = _json_object(source.path, line)
         if values.keys() != set(source.header):
-            kind = _check_names(source.path, line, values.keys())
+            optional = {*REQUIRED[source.kind]} - {*source.required}
+            kind = _check_names(source.path, line, values.keys(), optional)
             if kind != source.kind:
                 raise InputError(f"{where}: a row of {kind} in a manifest of {source.kind}")
     texts = {name: _string(where, name, values.get(name)) for name in _ALL if name in values}
-    for name in REQUIRED[source.kind]:
+    for name in source.required:
         if not texts[name].strip():
             raise InputError(f"{where}: {name} is empty; fill it in or remove the row")
+    if "label" in texts and "label" not in source.required:
+        raise InputError(
+            f"{where}: has a label, the first row has none; give it to all rows or none"
+        )
     groups = {}
     if "split" in source.header or "split" in values:
         split = texts.get("split", "").strip()
@@ -145,7 +164,7 @@ def parse(source: Source, line: Line) -> Entry:
     meta = {n: v for n, v in values.items() if n not in _ALL and not n.startswith("group:")}
     audio = source.kind == "audio"
     return Entry(
-        key=texts.get("key", "").strip(), label=texts["label"].strip(),
+        key=texts.get("key", "").strip(), label=texts.get("label", "").strip(),
         speaker=texts.get("speaker", "").strip(), groups=groups, meta=meta,
         path=source.path.parent / texts["path"].strip() if audio else None,
         premise=texts.get("premise", ""), hypothesis=texts.get("hypothesis", ""),

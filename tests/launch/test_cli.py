@@ -65,6 +65,8 @@ def test_print_config_of_a_job_shows_the_sites_fields(
         (["split", "nowhere", "speaker"], "nowhere: not a packed corpus"),
         (["pack", "farstail", "nowhere", "--out", "never"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "a.wav"], "nowhere: no run directory and no exported classifier"),
+        (["predict", "nowhere", "a.wav", "--out", "never/a.csv"], "there is no folder never"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(

@@ -30,6 +30,7 @@ from configs.files import new_folder, write_json
 from configs.models import BertConfig, HubertConfig, RegimeConfig
 from data_shards.writer import sha256_of
 from trainers.exports.card import CardFacts, write_card
+from trainers.exports.reading import Reading
 from trainers.models import hubert_attentive, hubert_mlp
 from trainers.models.bert import NliModel, adopt
 from trainers.models.hubert import EmotionModel, assemble
@@ -55,17 +56,19 @@ def export_emotion(
     state: Mapping[str, Tensor] | None,
     folder: Path,
     card: CardFacts | Mapping[str, Any],
+    reading: Reading | None = None,
 ) -> None:
     """Write a HuBERT classifier as ``folder``, replacing an older export there.
 
     ``state`` gives the weights by the model's own parameter names, on the CPU, where the model's
     are divided over ranks; None: they are taken from the model. They are written bit for bit.
-    ``card`` holds what the model card says, the fields of ``CardFacts``.
+    ``card`` holds what the model card says, the fields of ``CardFacts``; ``reading`` how samples were
+    read in training.
     """
     weights = _stock_weights(model, model.state_dict() if state is None else state)
     with new_folder(folder) as temporary:
         write_json(temporary / "preprocessor_config.json", _feature_extractor(model))
-        _write_model(model, weights, temporary, card)
+        _write_model(model, weights, temporary, card, reading)
 
 
 def export_nli(
@@ -74,12 +77,13 @@ def export_nli(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     card: CardFacts | Mapping[str, Any],
+    reading: Reading | None = None,
 ) -> None:
     """Write a BERT classifier, its regime applied, as ``folder``; see ``export_emotion``."""
     weights = _stock_weights(model, model.state_dict() if state is None else state)
     with new_folder(folder) as temporary:
         tokenizer.save_pretrained(temporary)
-        _write_model(model, weights, temporary, card)
+        _write_model(model, weights, temporary, card, reading)
 
 
 def load_exported(folder: Path) -> EmotionModel | NliModel:
@@ -101,7 +105,8 @@ def load_exported(folder: Path) -> EmotionModel | NliModel:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """The content of an export's sokhan.json: task, labels, settings, removed heads."""
+    """The content of an export's sokhan.json: task, labels, settings, removed heads, and what
+    ``read_reading`` reads."""
     path = folder / ABOUT
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -119,12 +124,15 @@ def _write_model(
     weights: Mapping[str, Tensor],
     folder: Path,
     card: CardFacts | Mapping[str, Any],
+    reading: Reading | None,
 ) -> None:
     facts = card if isinstance(card, CardFacts) else CardFacts(**card)
     write_weights(weights, folder / WEIGHTS)
     _write_config(model, weights, folder)
     write_card(folder / "README.md", model, facts)
-    write_json(folder / ABOUT, _about(model, folder / WEIGHTS))
+    # Keys that older versions pass over, so the format stays.
+    about = {**_about(model, folder / WEIGHTS), **(reading or Reading()).as_dict()}
+    write_json(folder / ABOUT, about)
 
 
 def _load_emotion(

@@ -18,6 +18,7 @@ from data_shards.reader import Item, Request
 from data_shards.sample import SAMPLE_RATE
 from data_shards.splits import Split, label_counts
 from trainers.exports.card import CardFacts
+from trainers.exports.reading import reading_of
 from trainers.losses import ClassLoss, is_training
 from trainers.models.freezing import ParameterReport, check_emotion, report_of
 from trainers.models.hubert import (
@@ -102,4 +103,5 @@ class EmotionTask:
         """``folder`` becomes a transformers model with its feature extractor."""
         from trainers.exports.classifier import export_emotion
 
-        export_emotion(self.build_model(), state, folder, card)
+        reading = reading_of(self.recipe, self.index)
+        export_emotion(self.build_model(), state, folder, card, reading)

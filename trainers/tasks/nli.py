@@ -17,6 +17,7 @@ from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request
 from data_shards.splits import Split, label_counts
 from trainers.exports.card import CardFacts
+from trainers.exports.reading import reading_of
 from trainers.losses import ClassLoss, is_training
 from trainers.models.bert import NliModel, build_nli_model
 from trainers.models.freezing import ParameterReport, apply_regime, check_regime, report_of
@@ -118,7 +119,8 @@ class NliTask:
         """``folder`` becomes a transformers model with its tokenizer."""
         from trainers.exports.classifier import export_nli
 
-        export_nli(self.build_model(), state, self.collate.tokenizer, folder, card)
+        reading = reading_of(self.recipe, self.index)
+        export_nli(self.build_model(), state, self.collate.tokenizer, folder, card, reading)
 
     def _whole_model(self) -> NliModel:
         """The classifier as it is before its regime."""
