@@ -80,6 +80,7 @@ class Engine:
         )
         self.module: nn.Module = self._engine.module
         self._fp16 = engine.precision == "fp16"
+        self._clip = optim.clip
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The model's output. ZeRO 3 gathers weights here, so all ranks must call it equally often."""
@@ -103,6 +104,8 @@ class Engine:
         if self.zero == 0:
             gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
+            if self._clip:
+                nn.utils.clip_grads_with_norm_(self.module.parameters(), self._clip, norm)
             self._step()
             return norm
         self._step()
@@ -199,7 +202,9 @@ def deepspeed_config(engine: EngineConfig, optim: OptimConfig, accumulation: int
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": optim.clip,
+        # At ZeRO 0 the engine clips: DeepSpeed would take the norm that is known once more, parameter
+        # by parameter, and sum it over ranks.
+        "gradient_clipping": optim.clip if zero_stage(engine) else 0.0,
         "zero_optimization": {"stage": zero_stage(engine)},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
