@@ -58,8 +58,9 @@ def find_grid(name: str | Path) -> Path:
     if not path.is_absolute() and packaged.is_file():
         return packaged
     known = shipped_grids()
-    near = difflib.get_close_matches(str(name), known, 3, 0.4) or known
-    raise InputError(f"{name}: no such grid file; those that come with sokhan: {', '.join(near)}")
+    near = difflib.get_close_matches(str(name), known, 3, 0.4)
+    names = ", ".join([*near, *(other for other in known if other not in near)])
+    raise InputError(f"{name}: no such grid file; those that come with sokhan: {names}")
 
 
 def load_grid(name: str | Path) -> Grid:

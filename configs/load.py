@@ -138,7 +138,7 @@ def free_run_folder(recipe: AnyRecipe, overwrite: bool) -> Path:
     if is_finished(folder) and not overwrite:
         raise InputError(
             f"{folder}: this run is finished; see it with `sokhan report {folder}`, or train again "
-            "with --overwrite or another --output.name (--resume goes on there from a checkpoint)"
+            "with --overwrite, or under another --output.name"
         )
     return folder
 

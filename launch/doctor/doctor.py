@@ -74,6 +74,8 @@ def run_doctor(site: str | None, write: Path | None, *, deep: bool) -> int:
     if write is not None and facts:
         write_site(facts, write)
         print(f"written: {write}; name it with --site {write}, or SOKHAN_SITE")
+    elif write is not None:
+        print(f"not written: {write}, as SLURM does not say what it has")
     return 1 if found else 0
 
 

@@ -107,7 +107,9 @@ def other_settings(run: Run) -> str:
     stand in the table beside it, but not among the points of the chart."""
     reasons = []
     epochs, wanted = run.config["loop"]["epochs"], EPOCHS.get(run.task)
-    if wanted and epochs != wanted:
+    if run.summary.get("stopped") == "max_steps":
+        reasons.append(f"it was stopped after {run.summary['steps']} steps")
+    elif wanted and epochs != wanted:
         reasons.append(f"{epochs} epoch{'s' if epochs > 1 else ''}, not {wanted}")
     if run.continued:
         reasons.append(f"it goes on from {run.start}")
