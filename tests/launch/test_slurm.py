@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -79,6 +80,7 @@ def interrupted_on_a_terminal(command: Sequence[str], ready: Callable[[], bool])
     the terminal is closed. Both reach all processes that were started there."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in the background
         os.execv(sys.executable, [sys.executable, "-m", *command])
     try:
         until(ready)
