@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from configs.check import zero_stage
 from configs.errors import InputError
-from configs.schema import EngineConfig, OptimConfig
+from configs.schema import EngineConfig, OptimConfig, Precision
 from trainers.checkpoints.sharding import (
     Piece,
     buffer_pieces,
@@ -63,9 +63,7 @@ class Engine:
                 "key 'engine.precision' is fp16, which needs a GPU; use bf16 or fp32 here"
             )
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-        # Left to itself torch rounds the products of convolutions to TF32, and not those of matrices.
-        rounded = engine.precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
+        choose_rounding(engine.precision)
         self.world = world
         self.zero = zero_stage(engine)
         self._deepspeed = deepspeed
@@ -187,6 +185,13 @@ class Engine:
     def _gathered(self, parameter: nn.Parameter, modify: bool) -> Any:
         gathered = self._deepspeed.zero.GatheredParameters
         return gathered([parameter], modifier_rank=0 if modify else None, enabled=self.zero == 3)
+
+
+def choose_rounding(precision: Precision) -> None:
+    """Let GPUs round the products of fp32 numbers to TF32, or not. Left to itself torch does so in
+    convolutions, and not in products of matrices."""
+    rounded = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
 
 
 def deepspeed_config(engine: EngineConfig, optim: OptimConfig, accumulation: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from data_shards.corpora.inputs import list_inputs
 from data_shards.index import Kind
 from data_shards.reader import Item, Request
 from data_shards.sample import SAMPLE_RATE, Sample, as_packed
+from trainers.engine import choose_rounding
 from trainers.exports.classifier import ABOUT, load_exported, read_about
 from trainers.exports.reading import Reading, read_reading
 from trainers.metrics import SplitMetrics, class_metrics
@@ -209,9 +210,7 @@ def open_runner(folder: Path, reading: Reading, device: torch.device) -> tuple[R
     if precision == "fp16" and device.type == "cpu":
         precision = "fp32"
         notes.append("the run was evaluated in fp16, which needs a GPU; here it is fp32")
-    # As the engine has it.
-    rounded = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
+    choose_rounding(precision)
     model.to(device)  # type: ignore[arg-type]
     if precision in _LOW:
         model.to(dtype=_LOW[precision])  # type: ignore[call-arg]
