@@ -28,10 +28,11 @@ def load_pair(number: int) -> Sample:
     words = [WORDS[number * 7 % 16 - n % 5] for n in range(6 + number % 16)]
     premise, hypothesis = " ".join(words[:-3]), " ".join(words[-3:])
     return Sample(
-        pair_key(number), "cen"[number % 3],
+        pair_key(number),
+        "cen"[number % 3],
         text=TextPair(premise, hypothesis, premise, hypothesis),
         groups={"source_split": "test" if number % 10 == 0 else "train"},
-    )  # fmt: skip
+    )
 
 
 def inference_corpus(rows: int) -> Corpus:

@@ -42,9 +42,7 @@ def first_rows(index: ShardIndex, train: int, others: int) -> Split:
     return Split("benchmark", codes, "first rows train")
 
 
-def open_data(
-    recipe: AnyRecipe, index: ShardIndex, split: Split, folder: Path, world: World
-) -> RunData:
+def open_data(recipe: AnyRecipe, index: ShardIndex, split: Split, folder: Path, world: World) -> RunData:
     """The data side of a training; a tokenizer is trained into ``folder`` unless it is there."""
     return RunData(recipe, index, split, open_task(recipe, index, split, folder, world), world)
 

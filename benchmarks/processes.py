@@ -39,9 +39,7 @@ def run(module: str, *arguments: str) -> Measured:
     peaks: dict[int, int] = {}
     most = 0
     with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=printed
-        )
+        process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=printed)
         while process.poll() is None:
             for pid in [process.pid, *_descendants(process.pid)]:
                 peaks[pid] = max(peaks.get(pid, 0), memory(pid).get("VmHWM", 0))

@@ -43,9 +43,7 @@ def read_ours(root: Path, items: int) -> Batches:
     """Plan, read, check, decode, pad."""
     index = open_index(root)
     entries = Entries(np.arange(len(index)), np.zeros(len(index), np.int32))
-    plan = plan_epoch(
-        entries, index.length, index.shard, seed=0, epoch=1, batching=Batching(1, items=items)
-    )
+    plan = plan_epoch(entries, index.length, index.shard, seed=0, epoch=1, batching=Batching(1, items=items))
     dataset = MicroBatches(root, collate, None)
     for _, count in open_loader(dataset, RankRequests(plan, 1, 0, 1), workers=0, pin=False):
         yield count
@@ -204,9 +202,7 @@ def main() -> None:
             print(f"packing {samples:,} samples of {kind}", file=sys.stderr, flush=True)
             print("\n".join(throughput(kind, samples, folder, 2 if options.quick else 7)), "\n")
     print("\n".join(padding_table()), "\n")
-    print(
-        "planning an epoch\n      entries  batches  seconds    entries/s  bytes/entry  while made"
-    )
+    print("planning an epoch\n      entries  batches  seconds    entries/s  bytes/entry  while made")
     for entries in (20_000,) if options.quick else PLANS:
         for kind in ("fixed", "buckets"):
             print(planning(kind, entries), flush=True)

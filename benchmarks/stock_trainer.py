@@ -134,9 +134,7 @@ def stock_trainer(data: RunData, files: Path | None, scratch: Path, grouped: boo
             disable_tqdm=True,
         )
         ends = StepEnds()
-        trainer = TimedTrainer(
-            stock_model(data), arguments, collate, train_dataset=rows, callbacks=[ends]
-        )
+        trainer = TimedTrainer(stock_model(data), arguments, collate, train_dataset=rows, callbacks=[ends])
     trainer.remove_callback(PrinterCallback)
     ends.trainer = trainer
     if grouped:

@@ -91,9 +91,7 @@ def in_turn(parties: Sequence[Party], device: torch.device, repeats: int) -> dic
         for party in parties if attempt % 2 else reversed(parties):
             one = Pass(party.steps, device)
             party.train(one)
-            assert len(one.marks) - 1 == len(one.valid) == party.steps, (
-                f"{party.name}: steps are missing"
-            )
+            assert len(one.marks) - 1 == len(one.valid) == party.steps, f"{party.name}: steps are missing"
             if attempt:
                 passes[party.name].append(one)
     return passes

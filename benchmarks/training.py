@@ -62,9 +62,7 @@ def recipe_for(task: str, size: Any, items: int, precision: Precision, workers: 
     return EmotionRecipe(**common, model=HubertConfig(size=size))
 
 
-def open_parties(
-    recipe: AnyRecipe, steps: int, folder: Path, scratch: Path, world: World
-) -> list[Party]:
+def open_parties(recipe: AnyRecipe, steps: int, folder: Path, scratch: Path, world: World) -> list[Party]:
     """All ways to train on one corpus of ``steps`` random batches."""
     items = recipe.batching.items
     root = packed(CORPORA[recipe.task], (steps + 1) * items, folder)  # type: ignore[index]
@@ -80,12 +78,11 @@ def open_parties(
         for name, grouped in ((USUAL, False), ("Trainer, grouped by length", True)):
             parties.append(Party(name, steps, stock_trainer(data, files, scratch, grouped)))
     for name, batches, one in (
-        (RANDOM, "random batches", data), (BUCKETS, "length buckets", bucketed),
-    ):  # fmt: skip
+        (RANDOM, "random batches", data),
+        (BUCKETS, "length buckets", bucketed),
+    ):
         count, bound = one.training_plan(1).steps, f"torch alone, {batches}"
-        parties += [
-            Party(name, count, our_loop(one), bound), Party(bound, count, bare_loop(one))
-        ]  # fmt: skip
+        parties += [Party(name, count, our_loop(one), bound), Party(bound, count, bare_loop(one))]
     return parties
 
 
@@ -115,8 +112,7 @@ def _ratios(own: list[Pass], others: list[Pass] | None) -> str:
         return ""
     pairs = list(zip(own, others, strict=True))
     wall, cpu = (
-        median(p)
-        for p in zip(*((a.rate / b.rate, a.thrift / b.thrift) for a, b in pairs), strict=True)
+        median(p) for p in zip(*((a.rate / b.rate, a.thrift / b.thrift) for a, b in pairs), strict=True)
     )
     return f"{wall:.2f} ({cpu:.2f})"
 
@@ -125,9 +121,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def compare(
-    recipe: AnyRecipe, size: str, steps: int, repeats: int, folder: Path, world: World
-) -> list[str]:
+def compare(recipe: AnyRecipe, size: str, steps: int, repeats: int, folder: Path, world: World) -> list[str]:
     """One table, and what it was measured on."""
     with tempfile.TemporaryDirectory() as scratch:
         parties = open_parties(recipe, steps, folder, Path(scratch), world)
@@ -149,13 +143,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny models, for a check")
     parser.add_argument("--folder", type=Path, help="keep the packed corpora there")
     parser.add_argument("--task", choices=["nli", "emotion", "both"], default="both")
-    parser.add_argument(
-        "--steps", type=int, help="random batches of a pass (default: 16; quick: 6)"
-    )
+    parser.add_argument("--steps", type=int, help="random batches of a pass (default: 16; quick: 6)")
     parser.add_argument("--repeats", type=int, help="passes of each (default: 5; quick: 1)")
-    parser.add_argument(
-        "--size", help="of both models (default: base on a GPU, else mini and tiny)"
-    )
+    parser.add_argument("--size", help="of both models (default: base on a GPU, else mini and tiny)")
     options = parser.parse_args()
     steps = options.steps or (6 if options.quick else 16)
     if steps < 1:

@@ -93,9 +93,7 @@ def _give(folder: Path, group: int) -> None:
     for _, folders, files, parent in os.fwalk(folder):
         for name in [*folders, *files]:
             with contextlib.suppress(OSError):
-                descriptor = os.open(
-                    name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent
-                )
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
                 try:
                     _give_one(descriptor, group)
                 finally:

@@ -36,9 +36,7 @@ class Beginning:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """--overwrite, --resume and --force."""
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a finished run of the same name"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name")
     parser.add_argument(
         "--resume",
         default="auto",
@@ -46,9 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="auto (default): go on from the newest checkpoint of an unfinished run of the same name; "
         "never: start it over; PATH: of a checkpoint, or of a run whose newest one is meant",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="resume although settings have changed"
-    )
+    parser.add_argument("--force", action="store_true", help="resume although settings have changed")
 
 
 def read_options(options: argparse.Namespace, recipes: Sequence[object]) -> Beginning:
@@ -58,9 +54,7 @@ def read_options(options: argparse.Namespace, recipes: Sequence[object]) -> Begi
     if path and options.overwrite:
         raise InputError("--overwrite starts anew and --resume PATH does not; give one of them")
     if path and not Path(options.resume).is_dir():
-        raise InputError(
-            f"--resume {options.resume}: no such folder; auto, never, or a run or its step-N"
-        )
+        raise InputError(f"--resume {options.resume}: no such folder; auto, never, or a run or its step-N")
     if path and len(recipes) > 1:
         raise InputError("--resume PATH goes with one recipe, not with several")
     return beginning

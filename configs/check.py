@@ -112,9 +112,7 @@ def _check_rates(recipe: Recipe) -> None:
             "freeze what lies below it (model.trains head, or a regime)"
         )
     if not 0 < optim.layer_decay <= 1:
-        raise InputError(
-            f"key 'optim.layer_decay' is {optim.layer_decay}; it must be above 0 and at most 1"
-        )
+        raise InputError(f"key 'optim.layer_decay' is {optim.layer_decay}; it must be above 0 and at most 1")
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -41,13 +41,9 @@ def check_hubert(recipe: EmotionRecipe) -> None:
             "key 'model.cache' keeps features of the clips as they are; data.balance must be none or sampled"
         )
     if model.layerdrop and model.head == "weighted":
-        raise InputError(
-            "key 'model.layerdrop' must be 0 with model.head weighted: it needs all layers"
-        )
+        raise InputError("key 'model.layerdrop' must be 0 with model.head weighted: it needs all layers")
     if model.layerdrop and model.cache:
-        raise InputError(
-            "key 'model.layerdrop' must be 0 with model.cache: features are of all layers"
-        )
+        raise InputError("key 'model.layerdrop' must be 0 with model.cache: features are of all layers")
 
 
 def check_bert(recipe: NliRecipe) -> None:
@@ -71,9 +67,7 @@ def check_mlm(recipe: MlmRecipe) -> None:
     at_least(1, {"model.layers": model.layers})
     for key, value in (("layers", model.layers), ("deviation", model.deviation)):
         if value is not None and model.pretrained:
-            raise InputError(
-                f"key 'model.{key}' is for fresh models; with model.pretrained leave it out"
-            )
+            raise InputError(f"key 'model.{key}' is for fresh models; with model.pretrained leave it out")
     share_above_zero({"model.deviation": model.deviation})
     at_least(8, {"model.max_tokens": model.max_tokens})
     if model.shared_tokens and not model.next_sentence:
@@ -101,9 +95,7 @@ def check_mlm(recipe: MlmRecipe) -> None:
 
 def _check_regime(regime: RegimeConfig) -> None:
     """What can be said of a regime without a model; the rest is said where it is applied."""
-    if regime.choose == "importance" and (
-        regime.kind != "heads_removed" or regime.heads_share is None
-    ):
+    if regime.choose == "importance" and (regime.kind != "heads_removed" or regime.heads_share is None):
         raise InputError(
             "key 'model.regime.choose' is importance, which needs regime heads_removed with heads_share"
         )

@@ -59,9 +59,7 @@ def check_slurm(config: SlurmConfig) -> None:
     """Raise InputError naming the first setting that cannot work or must not reach a script."""
     for key, least in {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "failures": 0}.items():
         if getattr(config, key) < least:
-            raise InputError(
-                f"--slurm.{key} is {getattr(config, key)}; it must be at least {least}"
-            )
+            raise InputError(f"--slurm.{key} is {getattr(config, key)}; it must be at least {least}")
     if config.gpus_per_task not in (0, 1):
         raise InputError(
             f"--slurm.gpus_per_task is {config.gpus_per_task}; a rank trains on one GPU, or (0) on none"
@@ -106,9 +104,7 @@ def _check_lines(config: SlurmConfig) -> None:
                 _refuse_secret(key, name)
             _refuse_written_out(key, line)
             if not line.strip() or not line.isprintable():
-                raise InputError(
-                    f"--slurm.{key} holds {line!r}; write one line without control marks"
-                )
+                raise InputError(f"--slurm.{key} holds {line!r}; write one line without control marks")
     for option in config.container_options:
         if not re.fullmatch(_OPTIONS[config.container_runtime], option):
             raise InputError(

@@ -93,9 +93,7 @@ def _parse(where: str, document: dict[str, Any], overrides: Sequence[str]) -> Sl
     known = {f"slurm.{f.name}" for f in dataclasses.fields(SlurmConfig)}
     for word in overrides:
         key = word[2:].split("=")[0].split("+")[0]
-        if word.startswith("--slurm.") and not (
-            key in known or key.startswith("slurm.environment.")
-        ):
+        if word.startswith("--slurm.") and not (key in known or key.startswith("slurm.environment.")):
             raise InputError(f"command line: unknown key {key!r}{nearest(key, sorted(known))}")
     parser = ArgumentParser(exit_on_error=False, prog="sokhan submit RECIPE")
     parser.add_class_arguments(SlurmConfig, "slurm")

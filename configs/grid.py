@@ -85,9 +85,7 @@ def load_grid(name: str | Path) -> Grid:
     return Grid(
         path,
         name=_folder_name(where, document.get("name", path.stem)),
-        parts=read_parts(where, document)
-        if "parts" in document
-        else (read_part(where, "", document, {}),),
+        parts=read_parts(where, document) if "parts" in document else (read_part(where, "", document, {}),),
         at_most=at_most,
         title=words_of(where, "title", document),
         method=words_of(where, "method", document),

@@ -29,12 +29,35 @@ FOLDER = Path(__file__).parent
 SUMMARY = "summary.json"
 """A run directory's last file: with it the run is finished."""
 # What the commands themselves take beside a recipe's fields: only to suggest the nearest.
-_COMMAND_OPTIONS = ("ranks", "overwrite", "resume", "force", "print_config", "cluster", "site", "wait",
-                    "dry_run", "slurm.nodes", "slurm.tasks_per_node", "slurm.partition")  # fmt: skip
+_COMMAND_OPTIONS = (
+    "ranks",
+    "overwrite",
+    "resume",
+    "force",
+    "print_config",
+    "cluster",
+    "site",
+    "wait",
+    "dry_run",
+    "slurm.nodes",
+    "slurm.tasks_per_node",
+    "slurm.partition",
+)
 
-_SITE = ("data.shards", "data.stage", "data.workers", "engine.zero", "engine.activation_checkpointing",
-         "engine.deterministic", "engine.timeout_minutes", "checkpoint", "tracking", "output", "recipe",
-         "loop.log_every")  # fmt: skip
+_SITE = (
+    "data.shards",
+    "data.stage",
+    "data.workers",
+    "engine.zero",
+    "engine.activation_checkpointing",
+    "engine.deterministic",
+    "engine.timeout_minutes",
+    "checkpoint",
+    "tracking",
+    "output",
+    "recipe",
+    "loop.log_every",
+)
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
@@ -74,9 +97,7 @@ def find_recipe(name: str | Path) -> Path:
     known = shipped_recipes()
     near = difflib.get_close_matches(str(name), known, 3, 0.4) or known
     if path.is_dir():
-        raise InputError(
-            f"{name}: is a folder, not a recipe; name shards with --data.shards {name}"
-        )
+        raise InputError(f"{name}: is a folder, not a recipe; name shards with --data.shards {name}")
     raise InputError(
         f"{name}: no such recipe; the nearest are {', '.join(near)} (`sokhan recipes` lists all)"
     )

@@ -98,10 +98,7 @@ def read_parts(where: str, document: dict[str, Any]) -> tuple[Part, ...]:
 def read_part(where: str, name: str, document: dict[str, Any], settings: dict[str, Any]) -> Part:
     """One part; ``settings`` are those of all. Raises InputError that begins with ``where``."""
     own = _section(where, "settings", document)
-    grid = {
-        key: _values(where, key, values)
-        for key, values in _section(where, "grid", document).items()
-    }
+    grid = {key: _values(where, key, values) for key, values in _section(where, "grid", document).items()}
     part = Part(
         name=name,
         title=words_of(where, "title", document),
@@ -154,9 +151,7 @@ def _start(where: str, document: Any) -> Start:
         or sorted(document) != sorted(keys)
         or not all(isinstance(value, str) for value in document.values())
     ):
-        raise InputError(
-            f"{where}: key 'start_from' is {{part: NAME, recipe: NAME}}, not {document!r}"
-        )
+        raise InputError(f"{where}: key 'start_from' is {{part: NAME, recipe: NAME}}, not {document!r}")
     return Start(**document)
 
 
@@ -168,9 +163,7 @@ def _check_starts(where: str, parts: dict[str, Part]) -> None:
         while start:
             inside = f"{where}: part {passed[-1]!r}: key 'start_from'"
             if start.part not in parts:
-                raise InputError(
-                    f"{inside}: there is no part {start.part!r}; there are {', '.join(parts)}"
-                )
+                raise InputError(f"{inside}: there is no part {start.part!r}; there are {', '.join(parts)}")
             if start.recipe not in parts[start.part].recipes:
                 raise InputError(
                     f"{inside}: part {start.part!r} has no recipe {start.recipe!r}; it has "
@@ -183,9 +176,7 @@ def _check_starts(where: str, parts: dict[str, Part]) -> None:
             start = parts[start.part].start_from
 
 
-def check_section_keys(
-    where: str, document: dict[str, Any], known: tuple[str, ...], what: str
-) -> None:
+def check_section_keys(where: str, document: dict[str, Any], known: tuple[str, ...], what: str) -> None:
     """Raise InputError for a key that ``what`` does not have."""
     for key in document:
         if key not in known:

@@ -58,9 +58,7 @@ class GridMember:
         return f"{self.part}: {self.short_label}" if self.part else self.short_label
 
 
-def members(
-    grid: Grid, site: Sequence[str] = (), overrides: Sequence[str] = ()
-) -> tuple[GridMember, ...]:
+def members(grid: Grid, site: Sequence[str] = (), overrides: Sequence[str] = ()) -> tuple[GridMember, ...]:
     """All trainings of a grid, each once, in an order in which they can be trained: by part, recipe,
     the part's values and seed; a part after the one that it starts from.
 
@@ -122,9 +120,12 @@ def _size(part: Part) -> int:
 
 
 def _expand(
-    grid: Grid, part: Part, before: dict[str, tuple[GridMember, ...]], site: Sequence[str],
+    grid: Grid,
+    part: Part,
+    before: dict[str, tuple[GridMember, ...]],
+    site: Sequence[str],
     overrides: Sequence[str],
-) -> tuple[GridMember, ...]:  # fmt: skip
+) -> tuple[GridMember, ...]:
     """The members of one part; ``before`` holds those of the parts that it may start from."""
     where = f"{grid.path}: part {part.name!r}" if part.name else str(grid.path)
     found: dict[Path, GridMember] = {}

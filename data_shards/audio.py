@@ -80,9 +80,7 @@ def load_bytes(data: bytes, name: str) -> Clip:
         notes.append(f"resampled from {rate} Hz")
     if len(audio) < MIN_SAMPLES:
         milliseconds = 1000 * len(audio) / SAMPLE_RATE
-        raise InputError(
-            f"{name}: only {milliseconds:.1f} ms long (at least 25 needed); leave it out"
-        )
+        raise InputError(f"{name}: only {milliseconds:.1f} ms long (at least 25 needed); leave it out")
     peak = float(np.abs(audio).max())
     if peak == 0.0:
         notes.append("all samples zero")
@@ -148,9 +146,7 @@ def _decode(data: bytes, name: str) -> tuple[NDArray[np.float32], int]:
 
 def _check_format(sound: soundfile.SoundFile, name: str) -> None:
     if sound.format not in FORMATS:
-        raise InputError(
-            f"{name}: {sound.format} files are not supported; convert it to WAV or FLAC"
-        )
+        raise InputError(f"{name}: {sound.format} files are not supported; convert it to WAV or FLAC")
     if sound.frames > 2**31 - 1:
         raise InputError(f"{name}: its header does not say how long it is; convert it to WAV")
 
@@ -183,9 +179,7 @@ def _check_chunks(data: bytes, name: str, wanted: bytes, order: str) -> list[str
             if little and size == _UNKNOWN_SIZE:
                 return ["length not in the header"]
             if size > there:
-                raise InputError(
-                    f"{name}: truncated, has {there} of {size} bytes of samples; fetch it again"
-                )
+                raise InputError(f"{name}: truncated, has {there} of {size} bytes of samples; fetch it again")
             if size == 0:
                 break
             return []

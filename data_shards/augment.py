@@ -66,9 +66,7 @@ def pitch_shift(audio: NDArray[np.float32], semitones: int) -> NDArray[np.float3
     )
     advance = torch.linspace(0, np.pi * 128, 257)[:, None]
     slow = torchaudio.functional.phase_vocoder(spectrum, float(1 / ratio), advance)
-    stretched = torch.istft(
-        slow, 512, 128, window=window, length=round((len(audio) + pad) * float(ratio))
-    )
+    stretched = torch.istft(slow, 512, 128, window=window, length=round((len(audio) + pad) * float(ratio)))
     shifted = torchaudio.functional.resample(stretched, ratio.numerator, ratio.denominator)
     out: Any = np.zeros(len(audio), np.float32)
     kept = min(len(audio), len(shifted))

@@ -113,16 +113,13 @@ class GrowingColumns:
         self.key_hashes = array("Q")
         dtypes = {"offset": np.int64, "crc32": np.uint32}
         columns: Columns = {
-            name: np.frombuffer(values, dtypes.get(name, np.int32))
-            for name, values in self.numbers.items()
+            name: np.frombuffer(values, dtypes.get(name, np.int32)) for name, values in self.numbers.items()
         }
         columns["key-bytes"] = np.frombuffer(self.key_bytes, np.uint8)
         columns["key-offset"] = ends
         values: dict[str, tuple[str, ...]] = {}
         values["label"], columns["label"] = self.label.finish("label", np.int16, empty=True)
-        values["speaker"], columns["speaker"] = self.speaker.finish(
-            "speaker", np.int32, empty=False
-        )
+        values["speaker"], columns["speaker"] = self.speaker.finish("speaker", np.int32, empty=False)
         for name in sorted(self.groups):
             values[f"group-{name}"], columns[f"group-{name}"] = self.groups[name].finish(
                 name, np.int16, empty=True

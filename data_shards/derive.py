@@ -49,9 +49,7 @@ def pitched_folder(index: ShardIndex, split: Split, config: AugmentConfig) -> Pa
     rows = minority_rows(index, split)
     if not shifts or len(rows) == 0:
         return None
-    state = hashlib.sha256(
-        f"{index.manifest.digest} {shifts}".encode() + rows.astype("<i8").tobytes()
-    )
+    state = hashlib.sha256(f"{index.manifest.digest} {shifts}".encode() + rows.astype("<i8").tobytes())
     return index.root / "derived" / f"pitch-{split.name}-{state.hexdigest()[:12]}"
 
 

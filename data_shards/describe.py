@@ -33,9 +33,7 @@ def inspect(index: ShardIndex, splits: Sequence[Split], plots: Path | None = Non
     for split in splits:
         parts.append(describe_split(index, split))
         if plots is not None:
-            parts.append(
-                "written: " + ", ".join(str(path) for path in write_plots(index, split, plots))
-            )
+            parts.append("written: " + ", ".join(str(path) for path in write_plots(index, split, plots)))
     if not splits:
         parts.append("no splits yet; make one with `sokhan split`")
     return "\n\n".join(parts) + "\n"
@@ -45,9 +43,7 @@ def _corpus_text(index: ShardIndex) -> str:
     manifest = index.manifest
     unit = length_unit(index)
     lengths = lengths_of(index)
-    total = (
-        f"{lengths.sum() / 3600:.2f} hours" if unit == "seconds" else f"{lengths.sum():,.0f} words"
-    )
+    total = f"{lengths.sum() / 3600:.2f} hours" if unit == "seconds" else f"{lengths.sum():,.0f} words"
     speakers = f", {len(manifest.speakers)} speakers" if manifest.speakers else ""
     synthetic = " (SYNTHETIC)" if manifest.synthetic else ""
     lines = [
@@ -76,11 +72,7 @@ def describe_split(index: ShardIndex, split: Split) -> str:
 
 
 def _notes(split: Split) -> list[str]:
-    return (
-        ["\n".join(f"  {note}: {count}" for note, count in split.notes.items())]
-        if split.notes
-        else []
-    )
+    return ["\n".join(f"  {note}: {count}" for note, count in split.notes.items())] if split.notes else []
 
 
 def label_table(index: ShardIndex, split: Split) -> str:
@@ -114,9 +106,7 @@ def speaker_table(index: ShardIndex, split: Split) -> str:
     rows = speaker_rows(index, split)
     table = text_table(_speaker_header(index), rows[:MAX_SPEAKER_LINES], left=2)
     rest = len(rows) - MAX_SPEAKER_LINES
-    return (
-        f"{table}\n... and {rest} more, all in the CSV that --plots writes" if rest > 0 else table
-    )
+    return f"{table}\n... and {rest} more, all in the CSV that --plots writes" if rest > 0 else table
 
 
 def _speaker_header(index: ShardIndex) -> list[str]:

@@ -102,9 +102,7 @@ def draw_lengths(index: ShardIndex, split: Split) -> Figure:
     figure, (axes,) = new_figure(6.4, 3.4)
     end = float(np.percentile(used, 99.5)) if len(used) else 1.0
     start = float(used.min()) if len(used) else 0.0
-    smallest = min(
-        (len(split.rows(part)) for part in split.names if len(split.rows(part))), default=0
-    )
+    smallest = min((len(split.rows(part)) for part in split.names if len(split.rows(part))), default=0)
     bins = int(np.clip(2 * np.sqrt(smallest), 8, 40))
     # Words are whole numbers: bins of whole words, so that none is empty by its edges alone.
     if unit == "words":

@@ -42,9 +42,7 @@ def shaped(text: str) -> str:
     return str(get_display(joined.translate({0x200C: None, 0x200D: None})))
 
 
-def new_figure(
-    width: float, height: float, columns: int = 1, rows: int = 1
-) -> tuple[Figure, list[Axes]]:
+def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of ``width`` x ``height`` inches and its axes, row by row, in the common look."""
     from matplotlib.figure import Figure
 

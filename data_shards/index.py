@@ -77,9 +77,7 @@ class ShardIndex:
             if name != "key-bytes" and len(values) != len(self) + (name == "key-offset"):
                 raise ValueError(f"{len(values)} rows for {len(self)} samples")
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{path}: cannot read the index column ({error}); pack again"
-            ) from None
+            raise InputError(f"{path}: cannot read the index column ({error}); pack again") from None
         return values  # type: ignore[no-any-return]
 
     @cached_property
@@ -120,9 +118,7 @@ class ShardIndex:
     def group(self, name: str) -> NDArray[np.int16]:
         """Position in ``manifest.groups[name]``."""
         if name not in self.manifest.groups:
-            raise InputError(
-                f"{self.root}: has no column {name!r}; there are {sorted(self.manifest.groups)}"
-            )
+            raise InputError(f"{self.root}: has no column {name!r}; there are {sorted(self.manifest.groups)}")
         return self.column(f"group-{name}")
 
     @cached_property
@@ -198,7 +194,5 @@ def open_index(root: Path | str) -> ShardIndex:
     for shard in manifest.shards:
         tar = root / shard.name
         if not tar.is_file() or tar.stat().st_size != shard.bytes:
-            raise InputError(
-                f"{tar}: missing or not {shard.bytes} bytes long; pack the corpus again"
-            )
+            raise InputError(f"{tar}: missing or not {shard.bytes} bytes long; pack the corpus again")
     return ShardIndex(root, manifest)

@@ -95,9 +95,15 @@ def pack(
     layout = lay_out(corpus, settings)
     with interruptible(out), staging(Path(out), settings.overwrite) as partial:
         return write_range(
-            corpus, settings, layout, range(layout.shards), partial, layout.facts, corpus.notes,
+            corpus,
+            settings,
+            layout,
+            range(layout.shards),
+            partial,
+            layout.facts,
+            corpus.notes,
             progress,
-        )  # fmt: skip
+        )
 
 
 def lay_out(corpus: Corpus, settings: PackSettings) -> Layout:
@@ -133,10 +139,16 @@ def write_range(
     encoded = _encode(corpus, order, settings)
     try:
         return write_shards(
-            _counted(encoded, len(order), progress), out, corpus=corpus.name, kind=corpus.kind,
-            synthetic=corpus.synthetic, samples_per_shard=size, settings=facts, notes=notes,
+            _counted(encoded, len(order), progress),
+            out,
+            corpus=corpus.name,
+            kind=corpus.kind,
+            synthetic=corpus.synthetic,
+            samples_per_shard=size,
+            settings=facts,
+            notes=notes,
             first_shard=shards.start,
-        )  # fmt: skip
+        )
     finally:
         encoded.close()  # ends the processes at once when writing failed
 
@@ -194,9 +206,7 @@ def summarise(out: Path, seconds: float) -> str:
 
 def _check_settings(settings: PackSettings) -> None:
     if settings.audio_format not in AUDIO_FORMATS:
-        raise InputError(
-            f"audio format {settings.audio_format!r}: must be {' or '.join(AUDIO_FORMATS)}"
-        )
+        raise InputError(f"audio format {settings.audio_format!r}: must be {' or '.join(AUDIO_FORMATS)}")
     for name in ("processes", "readers", "samples_per_shard"):
         value = getattr(settings, name)
         if value is not None and value < 1:
@@ -216,9 +226,7 @@ def _encode(
         for item in items:
             yield encode_one(corpus.load, corpus.key, item, settings.audio_format)
     else:
-        yield from encode_in_pool(
-            corpus.load, corpus.key, items, settings.audio_format, processes, chunk
-        )
+        yield from encode_in_pool(corpus.load, corpus.key, items, settings.audio_format, processes, chunk)
 
 
 def _counted(

@@ -83,15 +83,19 @@ def pack_part(
         if manifest is None:
             with staging(path, overwrite=True) as partial:
                 manifest = write_range(
-                    corpus, settings, layout, shards, partial,
-                    identity(layout, part, parts), {}, progress,
-                )  # fmt: skip
+                    corpus,
+                    settings,
+                    layout,
+                    shards,
+                    partial,
+                    identity(layout, part, parts),
+                    {},
+                    progress,
+                )
     return PackedPart(part, parts, manifest.samples, len(manifest.shards), anew)
 
 
-def missing_parts(
-    corpus: Corpus, settings: PackSettings, parts: int, folder: Path
-) -> tuple[list[int], int]:
+def missing_parts(corpus: Corpus, settings: PackSettings, parts: int, folder: Path) -> tuple[list[int], int]:
     """The parts that still have to be packed, judged by their indices and sizes, and how many parts
     there are: not more than shards. Raises InputError for a part that was packed otherwise."""
     layout = lay_out(corpus, settings)
@@ -146,13 +150,19 @@ def _join(corpus: Corpus, layout: Layout, parts: Sequence[ShardIndex], out: Path
     for part in parts:
         notes.update(part.manifest.notes)
     manifest = Manifest(
-        corpus=corpus.name, kind=corpus.kind, synthetic=corpus.synthetic,
-        payload=parts[-1].manifest.payload, samples=sum(map(len, parts)),
-        labels=values.pop("label"), speakers=values.pop("speaker"),
+        corpus=corpus.name,
+        kind=corpus.kind,
+        synthetic=corpus.synthetic,
+        payload=parts[-1].manifest.payload,
+        samples=sum(map(len, parts)),
+        labels=values.pop("label"),
+        speakers=values.pop("speaker"),
         groups={name.removeprefix("group-"): v for name, v in values.items()},
         shards=tuple(shard for part in parts for shard in part.manifest.shards),
-        settings=layout.facts, notes=dict(sorted(notes.items())), digest=digest_of(columns),
-    )  # fmt: skip
+        settings=layout.facts,
+        notes=dict(sorted(notes.items())),
+        digest=digest_of(columns),
+    )
     write_index(out, manifest, columns)
     return manifest
 

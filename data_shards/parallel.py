@@ -42,9 +42,13 @@ def encode_one(load: Load, key: Key, item: Any, audio_format: AudioFormat) -> En
 
 
 def encode_in_pool(
-    load: Load, key: Key, items: Iterator[Any], audio_format: AudioFormat, processes: int,
+    load: Load,
+    key: Key,
+    items: Iterator[Any],
+    audio_format: AudioFormat,
+    processes: int,
     chunk: int,
-) -> Iterator[EncodedSample]:  # fmt: skip
+) -> Iterator[EncodedSample]:
     """Encode ``items`` in order, ``chunk`` at a time, with at most two chunks a process in flight.
 
     Raises the first InputError in the order of ``items``, and InputError where a process died.
@@ -107,8 +111,7 @@ def _death_told() -> Iterator[None]:
         yield
     except (EOFError, OSError):
         raise InputError(
-            "a packing process was killed, most likely for lack of memory; "
-            "pack with fewer processes"
+            "a packing process was killed, most likely for lack of memory; pack with fewer processes"
         ) from None
 
 

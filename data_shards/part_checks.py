@@ -22,9 +22,7 @@ def identity(layout: Layout, part: int, parts: int) -> dict[str, Any]:
     return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
 
 
-def check_identity(
-    index: ShardIndex, corpus: Corpus, layout: Layout, part: int, parts: int
-) -> None:
+def check_identity(index: ShardIndex, corpus: Corpus, layout: Layout, part: int, parts: int) -> None:
     """Raise InputError unless a part is the one wanted: parts of different settings, or of a corpus
     that has changed meanwhile, would make a corpus that nobody has packed."""
     manifest, wanted = index.manifest, identity(layout, part, parts)
@@ -38,9 +36,7 @@ def check_identity(
     elif packed.get("keys") != wanted["keys"]:
         problem = "the corpus had other samples then"
     elif packed != wanted:
-        problem = (
-            f"it is part {packed.get('part')} of {packed.get('parts')}, not part {part} of {parts}"
-        )
+        problem = f"it is part {packed.get('part')} of {packed.get('parts')}, not part {part} of {parts}"
     else:
         return
     raise InputError(f"{index.root}: {problem}; remove {index.root.parent} to pack all parts anew")

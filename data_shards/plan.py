@@ -78,9 +78,7 @@ class EpochPlan:
         """SHA-256 of the plan: equal on every rank, NumPy version and processor."""
         state = hashlib.sha256(str(self.micro_batches).encode())
         for array in (self.rows, self.copies, self.offsets, self.counted):
-            state.update(
-                np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
-            )
+            state.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return state.hexdigest()
 
 
@@ -95,9 +93,7 @@ def permutation(n: int, *seed: int) -> Rows:
     return np.argsort(random_keys(n, *seed), kind="stable").astype(np.int64)
 
 
-def select_entries(
-    rows: Rows, labels: NDArray[Any], balance: Balance, seed: int, epoch: int = 1
-) -> Entries:
+def select_entries(rows: Rows, labels: NDArray[Any], balance: Balance, seed: int, epoch: int = 1) -> Entries:
     """The entries of an epoch: ``rows`` (labels beside them), balanced to the majority's count.
 
     A class of n rows beside a majority of N gets every row N // n times and N % n rows, drawn by
@@ -137,9 +133,7 @@ def _sampled(rows: Rows, labels: NDArray[Any], seed: int, epoch: int) -> Entries
     wanted = np.full(len(classes), len(rows) // len(classes), np.int64)
     wanted[permutation(len(classes), seed, epoch, 8)[: len(rows) % len(classes)]] += 1
     drawn = []
-    for label, count, number in zip(
-        classes.tolist(), counts.tolist(), wanted.tolist(), strict=True
-    ):
+    for label, count, number in zip(classes.tolist(), counts.tolist(), wanted.tolist(), strict=True):
         repeats = np.full(count, number // count, np.int64)
         repeats[permutation(count, seed, epoch, 9, label)[: number % count]] += 1
         drawn.append(np.repeat(rows[labels == label].astype(np.int64), repeats))
@@ -242,7 +236,7 @@ def _packed(order: Rows, size: NDArray[Any], budget: int) -> list[Rows]:
 
 def _lanes(
     entries: Entries, lengths: NDArray[Any], shards: NDArray[Any], batching: Batching, seed: int, epoch: int
-) -> list[list[Rows]]:  # fmt: skip
+) -> list[list[Rows]]:
     """Steps of a corpus that does not fit the window."""
     m = batching.micro_batches
     lanes = [
@@ -282,7 +276,7 @@ def _deal(shard: NDArray[Any], lanes: int, seed: int, epoch: int) -> Iterator[Ro
 
 def _lane(
     order: Rows, entries: Entries, lengths: NDArray[Any], batching: Batching, lane: int, seed: int, epoch: int
-) -> list[Rows]:  # fmt: skip
+) -> list[Rows]:
     """Micro-batches of one lane, window by window."""
     window = max(1, batching.window // batching.micro_batches)
     share = 1

@@ -58,6 +58,4 @@ def line(title: str, unit: str, done: int, total: int, timed: int, seconds: floa
     if timed <= 0 or seconds <= 0:
         return f"{title}: {done}/{total} {unit}"
     rate = timed / seconds
-    return (
-        f"{title}: {done}/{total} {unit}, {rate:.0f} {unit}/s, {(total - done) / rate:.0f} s left"
-    )
+    return f"{title}: {done}/{total} {unit}, {rate:.0f} {unit}/s, {(total - done) / rate:.0f} s left"

@@ -71,9 +71,7 @@ def _draw_stratified(
     return codes
 
 
-def speaker_splits(
-    index: ShardIndex, seed: int = 0, folds: int = 1, name: str = "speaker"
-) -> list[Split]:
+def speaker_splits(index: ShardIndex, seed: int = 0, folds: int = 1, name: str = "speaker") -> list[Split]:
     """No speaker in two parts, labels as even as speakers allow.
 
     ``folds`` = k >= 3: k splits; the test part of split i is fold i, its validation part fold i+1.
@@ -91,9 +89,7 @@ def speaker_splits(
     number = len(np.unique(speakers))
     parts = folds if folds > 1 else min(5, number)
     if number < max(parts, 3):
-        raise InputError(
-            f"{index.root}: {number} speaker(s) are too few for {max(parts, 3)} disjoint parts"
-        )
+        raise InputError(f"{index.root}: {number} speaker(s) are too few for {max(parts, 3)} disjoint parts")
     fold_of = _best_folds(np.asarray(index.label), speakers, parts, seed)
     splits = []
     for fold in range(folds):
@@ -101,9 +97,7 @@ def speaker_splits(
         codes[fold_of == fold] = TEST
         codes[fold_of == (fold + 1) % parts] = VALIDATION
         own_name = name if folds == 1 else f"{name}{folds}-fold{fold + 1}"
-        protocol = (
-            f"speaker-disjoint, stratified: fold {fold + 1} of {parts} tests, the next validates"
-        )
+        protocol = f"speaker-disjoint, stratified: fold {fold + 1} of {parts} tests, the next validates"
         splits.append(Split(own_name, codes, protocol, seed=seed))
     return splits
 
@@ -151,9 +145,7 @@ def official_split(index: ShardIndex, seed: int = 0, name: str = "official") -> 
     validation part gets one: 20 % of train, stratified."""
     values = index.manifest.groups.get("source_split")
     if values is None:
-        raise InputError(
-            f"{index.root}: the corpus has no split of its own; use reference or speaker"
-        )
+        raise InputError(f"{index.root}: the corpus has no split of its own; use reference or speaker")
     table = np.array([PARTS.index(v) if v in PARTS else UNUSED for v in values], np.int8)
     codes = table[index.group("source_split")]
     return _with_validation(index, Split(name, codes, "the corpus's own"), seed)
@@ -179,9 +171,7 @@ def heldout_split(index: ShardIndex, seed: int = 0, name: str = "heldout") -> Sp
     return Split(name, codes, f"drawn at random: {held} for validation and for test", seed=seed)
 
 
-def emobox_split(
-    index: ShardIndex, files: Sequence[Path], seed: int = 0, name: str = "emobox"
-) -> Split:
+def emobox_split(index: ShardIndex, files: Sequence[Path], seed: int = 0, name: str = "emobox") -> Split:
     """EmoBox's lists (one JSON object a line, ``key`` = corpus-name): train and test, or with a
     validation list of its own. Without one, 20 % of the train list, stratified, are drawn for it.
 

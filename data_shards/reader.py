@@ -109,9 +109,7 @@ class ShardReader:
         index, wanted = self.index, key_order(key)
         row = bisect_left(range(len(index)), wanted, key=lambda row: key_order(index.key(row)))
         if row == len(index) or index.key(row) != key:
-            raise InputError(
-                f"{self.root}: has no sample {key!r}; delete that folder to have it made again"
-            )
+            raise InputError(f"{self.root}: has no sample {key!r}; delete that folder to have it made again")
         return row
 
     def _tar(self, shard: int) -> int:
@@ -175,9 +173,7 @@ class MicroBatches:
 class RankRequests:
     """The requests of one rank for one epoch, in order, from a step on: a DataLoader's sampler."""
 
-    def __init__(
-        self, plan: EpochPlan, epoch: int, rank: int, ranks: int, first_step: int = 0
-    ) -> None:
+    def __init__(self, plan: EpochPlan, epoch: int, rank: int, ranks: int, first_step: int = 0) -> None:
         assert plan.micro_batches % ranks == 0
         self.plan, self.epoch, self.first_step = plan, epoch, first_step
         self.per_rank = plan.micro_batches // ranks
@@ -192,9 +188,7 @@ class RankRequests:
             for m in range(self.first, self.first + self.per_rank):
                 n = step * plan.micro_batches + m
                 part = slice(int(plan.offsets[n]), int(plan.offsets[n + 1]))
-                yield Request(
-                    self.epoch, step, m, plan.rows[part], plan.copies[part], bool(plan.counted[n])
-                )
+                yield Request(self.epoch, step, m, plan.rows[part], plan.copies[part], bool(plan.counted[n]))
 
 
 class _Caught:

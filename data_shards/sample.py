@@ -20,9 +20,7 @@ from configs.errors import InputError
 SAMPLE_RATE = 16_000
 AudioFormat = Literal["wav", "flac"]
 # Bytes 12 to 40 of a mono 16 kHz PCM16 file: the format chunk and the name of the next one.
-_WAV_HEADER = struct.pack(
-    "<4sIHHIIHH4s", b"fmt ", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16, b"data"
-)
+_WAV_HEADER = struct.pack("<4sIHHIIHH4s", b"fmt ", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16, b"data")
 _PCM16_STEP = np.float32(1 / 32768)
 AUDIO_FORMATS: tuple[AudioFormat, ...] = ("wav", "flac")
 
@@ -80,9 +78,7 @@ def check_key(key: str) -> str:
     """Return ``key`` if a shard can hold it. Raises InputError naming it otherwise."""
     visible = key.translate(dict.fromkeys(map(ord, _JOINERS)))
     if not visible or any(c in "./\\" or c.isspace() or not c.isprintable() for c in visible):
-        raise InputError(
-            f"sample key {key!r}: keys need visible characters, no dots, slashes or white space"
-        )
+        raise InputError(f"sample key {key!r}: keys need visible characters, no dots, slashes or white space")
     if len(key.encode()) > 200:
         raise InputError(f"sample key {key[:40]!r}...: keys must be at most 200 bytes long")
     return key
@@ -104,9 +100,14 @@ def encode_sample(sample: Sample, audio_format: AudioFormat = "wav") -> EncodedS
         length = len(sample.text.premise.split()) + len(sample.text.hypothesis.split())
     members["json"] = json.dumps(facts, ensure_ascii=False, sort_keys=True).encode()
     return EncodedSample(
-        check_key(sample.key), sample.label, sample.speaker, sample.groups, length, members,
+        check_key(sample.key),
+        sample.label,
+        sample.speaker,
+        sample.groups,
+        length,
+        members,
         sample.notes,
-    )  # fmt: skip
+    )
 
 
 def encode_audio(audio: NDArray[np.float32], audio_format: AudioFormat) -> bytes:
@@ -145,6 +146,8 @@ def decode_text(payload: bytes) -> TextPair:
     """A shard's JSON member -> the text pair."""
     facts = json.loads(payload)
     return TextPair(
-        facts["premise"], facts["hypothesis"], facts["premise_processed"],
+        facts["premise"],
+        facts["hypothesis"],
+        facts["premise_processed"],
         facts["hypothesis_processed"],
-    )  # fmt: skip
+    )

@@ -78,9 +78,7 @@ def load_split(index: ShardIndex, name: str = "") -> Split:
     if not names:
         made = "speaker" if index.manifest.speakers else "reference"
         made = "heldout" if index.manifest.kind == "prose" else made
-        raise InputError(
-            f"{index.root}: has no split; make one with `sokhan split {index.root} {made}`"
-        )
+        raise InputError(f"{index.root}: has no split; make one with `sokhan split {index.root} {made}`")
     name = name or names[0]
     if name not in names:
         raise InputError(f"{index.root}: has no split {name!r}; there are {', '.join(names)}")
@@ -94,9 +92,13 @@ def load_split(index: ShardIndex, name: str = "") -> Split:
     if not belongs:
         raise InputError(f"{path}: made for other shards; make it again with `sokhan split`")
     return Split(
-        name, codes, document["protocol"], tuple(document["names"]), document["seed"],
+        name,
+        codes,
+        document["protocol"],
+        tuple(document["names"]),
+        document["seed"],
         document["notes"],
-    )  # fmt: skip
+    )
 
 
 def table_digest(root: Path, name: str) -> str:
@@ -110,9 +112,7 @@ def check_classes(index: ShardIndex, split: Split, parts: tuple[str, ...] = PART
     for part in parts:
         rows = split.rows(part)
         if len(rows) == 0:
-            raise InputError(
-                f"split {split.name!r}: its {part} part is empty; choose another protocol"
-            )
+            raise InputError(f"split {split.name!r}: its {part} part is empty; choose another protocol")
         present = label_counts(index, split, part).tolist()
         for label, count in zip(index.manifest.labels, present, strict=True):
             if count == 0:

@@ -53,9 +53,7 @@ def stage_folder(stage: str) -> Path:
     for name in re.findall(r"\$(?:(\w+)|\{(\w+)\})", stage):
         variable = name[0] or name[1]
         if not os.environ.get(variable):
-            raise InputError(
-                f"key 'data.stage' is {stage!r}: ${variable} is not set on {platform.node()}"
-            )
+            raise InputError(f"key 'data.stage' is {stage!r}: ${variable} is not set on {platform.node()}")
     folder = Path(os.path.expanduser(os.path.expandvars(stage)))
     if not folder.is_absolute():
         raise InputError(f"key 'data.stage' is {stage!r}: name a folder by its whole path")

@@ -87,12 +87,19 @@ def write_shards(
     counts = Counter(notes or {})
     counts.update(columns.notes)
     manifest = Manifest(
-        corpus=corpus, kind=kind, synthetic=synthetic, payload=columns.payload,
-        samples=len(columns), labels=values.pop("label"), speakers=values.pop("speaker"),
+        corpus=corpus,
+        kind=kind,
+        synthetic=synthetic,
+        payload=columns.payload,
+        samples=len(columns),
+        labels=values.pop("label"),
+        speakers=values.pop("speaker"),
         groups={name.removeprefix("group-"): v for name, v in values.items()},
-        shards=tuple(shards), settings=settings, notes=dict(sorted(counts.items())),
+        shards=tuple(shards),
+        settings=settings,
+        notes=dict(sorted(counts.items())),
         digest=digest_of(arrays),
-    )  # fmt: skip
+    )
     write_index(out, manifest, arrays)
     return manifest
 
@@ -134,9 +141,7 @@ def _parts(samples: Iterable[EncodedSample], size: int) -> Iterator[Iterator[Enc
         yield chain([first], islice(rest, size - 1))
 
 
-def _noted(
-    samples: Iterable[EncodedSample], columns: GrowingColumns, shard: int
-) -> Iterator[EncodedSample]:
+def _noted(samples: Iterable[EncodedSample], columns: GrowingColumns, shard: int) -> Iterator[EncodedSample]:
     for sample in samples:
         columns.add(shard, sample)
         yield sample

@@ -18,9 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Fine-tune speech and Persian text encoders: pack, train, report.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=_Command
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Command)
     pack.add_commands(commands)
     corpus.add_commands(commands)
     run.add_commands(commands)
@@ -57,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         return 0
     except OSError as error:
-        print(
-            f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr
-        )
+        print(f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interruption:
         print(f"stopped: {str(interruption) or 'interrupted'}", file=sys.stderr)

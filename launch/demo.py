@@ -8,10 +8,7 @@ from pathlib import Path
 from configs.load import load_recipe, run_folder
 
 SPEECH = "demo/hubert"
-TEXT = [
-    f"demo/bert_{regime}"
-    for regime in ("full", "freeze", "embeddings_last", "intermediate", "heads")
-]
+TEXT = [f"demo/bert_{regime}" for regime in ("full", "freeze", "embeddings_last", "intermediate", "heads")]
 
 
 def run(folder: Path, ranks: int) -> int:
@@ -59,9 +56,7 @@ def _common(runs: Path, ranks: int) -> list[str]:
 
 def _run(recipe: str, speech: Path, text: Path, runs: Path) -> Path:
     shards = speech if recipe == SPEECH else text
-    return run_folder(
-        load_recipe(recipe, ["--data.shards", str(shards), "--output.folder", str(runs)])
-    )
+    return run_folder(load_recipe(recipe, ["--data.shards", str(shards), "--output.folder", str(runs)]))
 
 
 def _step(number: int, total: int, arguments: list[str], started: float) -> int:

@@ -72,9 +72,7 @@ def train(
     return _check_markers(recipes, ranks) if code == TRAINED else code
 
 
-def load_unfinished(
-    names: Sequence[str], overrides: Sequence[str], beginning: Beginning
-) -> list[AnyRecipe]:
+def load_unfinished(names: Sequence[str], overrides: Sequence[str], beginning: Beginning) -> list[AnyRecipe]:
     """The recipes that are left to train; of the others it is told that they have finished."""
     given = [load_recipe(name, overrides) for name in names]
     recipes = left_to_train(given, beginning.overwrite)
@@ -97,9 +95,7 @@ def check(recipe: AnyRecipe, ranks: int, gpus: int, beginning: Beginning) -> Non
     check_ranks(recipe, ranks)
     group_id(recipe.output.group)
     if gpus and ranks > gpus:
-        raise InputError(
-            f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks"
-        )
+        raise InputError(f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks")
     index = open_index(recipe.data.shards)
     check_kind(recipe, index.manifest.kind)
     load_split(index, recipe.data.split)

@@ -188,9 +188,7 @@ def _outcome(ranks: _Ranks) -> tuple[int, str]:
         return TRAINED, ""
     code = ranks.process.returncode
     killed = ranks.size > 1 and code is not None and code < 0
-    note = (
-        f"DeepSpeed's launcher was killed (signal {-code}); the ranks have saved" if killed else ""
-    )
+    note = f"DeepSpeed's launcher was killed (signal {-code}); the ranks have saved" if killed else ""
     return STOPPED, note
 
 

@@ -22,9 +22,9 @@ from typing import Any
 from configs import analysis, models, schema, slurm
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-] + sorted((ROOT / "docs").glob("**/*.md"))  # fmt: skip
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("**/*.md")
+)
 _START = "<!-- fields: written by `python -m tests.documentation` -->\n"
 _END = "<!-- end of fields -->\n"
 
@@ -117,9 +117,7 @@ def _table(title: str, key: str, section: Any, documents: dict[str, dict[str, st
     rows = [f"### {title}", "", _plain(texts[""]), ""]
     rows += ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
     if not key:
-        rows.append(
-            "| `task` | emotion, nli, mlm | - | What is trained; decides which `model` is meant. |"
-        )
+        rows.append("| `task` | emotion, nli, mlm | - | What is trained; decides which `model` is meant. |")
     for f in dataclasses.fields(section):
         if dataclasses.is_dataclass(hints[f.name]):
             continue

@@ -69,10 +69,17 @@ class RankPool:
 
 def _serve(rank: int, size: int, port: int, pipe: Connection) -> None:
     os.environ.update(
-        RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port), DS_ACCELERATOR="cpu", WANDB_MODE="offline", OMP_NUM_THREADS="1",
-        TOKENIZERS_PARALLELISM="false", TORCH_CPP_LOG_LEVEL="ERROR",
-    )  # fmt: skip
+        RANK=str(rank),
+        WORLD_SIZE=str(size),
+        LOCAL_RANK=str(rank),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        DS_ACCELERATOR="cpu",
+        WANDB_MODE="offline",
+        OMP_NUM_THREADS="1",
+        TOKENIZERS_PARALLELISM="false",
+        TORCH_CPP_LOG_LEVEL="ERROR",
+    )
     import torch
 
     from trainers.ranks.world import join_world

@@ -70,9 +70,12 @@ def make_emodb(folder: Path) -> None:
     folder.mkdir()
     rows = ["path,label,speaker"]
     names = dict(
-        zip(EMODB_EMOTIONS, ("anger", "boredom", "disgust", "fear", "happiness", "sadness",
-                             "neutral"), strict=True)
-    )  # fmt: skip
+        zip(
+            EMODB_EMOTIONS,
+            ("anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"),
+            strict=True,
+        )
+    )
     for speaker in ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16"):
         for number, emotion in enumerate(EMODB_EMOTIONS, 1):
             wav = f"{speaker}a{number:02d}{emotion}a.wav"

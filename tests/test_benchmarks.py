@@ -65,14 +65,10 @@ def test_all_readers_read_the_same_samples(folder: Path) -> None:
 
 def test_buckets_pad_less_than_random_batches_on_lengths_like_shemos() -> None:
     lengths = reading.speech_lengths(3000)
-    assert (
-        abs(np.median(lengths) / 50 - 3.1) < 0.2 and abs(np.quantile(lengths, 0.95) / 50 - 10.8) < 1
-    )
+    assert abs(np.median(lengths) / 50 - 3.1) < 0.2 and abs(np.quantile(lengths, 0.95) / 50 - 10.8) < 1
     entries, shards = Entries(np.arange(3000), np.zeros(3000, np.int32)), np.zeros(3000, np.int32)
     shares = [
-        reading.padding(
-            plan_epoch(entries, lengths, shards, seed=0, epoch=1, batching=cut), lengths
-        )
+        reading.padding(plan_epoch(entries, lengths, shards, seed=0, epoch=1, batching=cut), lengths)
         for cut in (Batching(1, budget=4000), Batching(1, items=16))
     ]
     assert shares[0] < 0.05 and 0.5 < shares[1] < 0.8
@@ -114,9 +110,13 @@ def test_all_trainings_see_the_same_samples_padded_as_planned(
         assert padding[f"ours, {batches}"] == padding[f"torch alone, {batches}"]
     lengths = index.length[:] + (3 if task == "nli" else 0)
     plan = plan_epoch(
-        Entries(np.arange(20), np.zeros(20, np.int32)), lengths, index.shard,
-        seed=0, epoch=1, batching=Batching(1, items=4),
-    )  # fmt: skip
+        Entries(np.arange(20), np.zeros(20, np.int32)),
+        lengths,
+        index.shard,
+        seed=0,
+        epoch=1,
+        batching=Batching(1, items=4),
+    )
     assert padding[training.RANDOM] == pytest.approx(reading.padding(plan, lengths))
     assert padding[training.BUCKETS] < padding[training.RANDOM]
     assert len(seen["table"]) == 2 + len(useful)
@@ -149,8 +149,11 @@ def test_without_accelerate_the_trainer_is_left_out_and_the_report_says_why(
 def test_they_run_from_the_command_line(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--quick"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     words = {
         "memory": ("packing", "reading"),
         "reading": ("padding", "planning"),

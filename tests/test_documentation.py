@@ -33,10 +33,21 @@ from trainers.ranks.world import World
 
 Ranks = Callable[[int], RankPool]
 TINY = [
-    "--model.pretrained", "null", "--model.size", "tiny", "--data.workers", "0",
-    "--engine.precision", "fp32", "--loop.epochs", "1", "--loop.max_steps", "1",
-    "--tracking.wandb", "off",
-]  # fmt: skip
+    "--model.pretrained",
+    "null",
+    "--model.size",
+    "tiny",
+    "--data.workers",
+    "0",
+    "--engine.precision",
+    "fp32",
+    "--loop.epochs",
+    "1",
+    "--loop.max_steps",
+    "1",
+    "--tracking.wandb",
+    "off",
+]
 TINY_SPEECH = ["--model.max_seconds", "0.5"]
 TINY_TEXT = ["--model.vocabulary", "600"]
 OTHER_TOOLS = ("export", "pip", "wandb")
@@ -110,9 +121,7 @@ def parse(words: list[str]) -> Training | None:
     return training
 
 
-def train_in(
-    world: World, folder: str, name: str, overrides: list[str], beginning: Beginning
-) -> None:
+def train_in(world: World, folder: str, name: str, overrides: list[str], beginning: Beginning) -> None:
     """Train in a rank of a pool, as if started in ``folder``."""
     from trainers.run import train
 
@@ -160,9 +169,7 @@ def run_page(page: Path, folder: Path, start: Callable[[Training, list[str]], No
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_is_understood(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         assert block.language in ("sh", "python", "yaml"), f"{block.where}: say the language"
@@ -175,9 +182,7 @@ def test_every_command_is_understood(
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
-def test_blocks_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: Ranks
-) -> None:
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: Ranks) -> None:
     monkeypatch.chdir(tmp_path)
 
     def start(training: Training, words: list[str]) -> None:

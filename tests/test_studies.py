@@ -11,9 +11,18 @@ from launch.cli import main
 
 TEXT = ["synthetic-farstail", "--samples", "600", "--processes", "1"]
 SPEECH = [
-    "synthetic-shemo", "--samples", "160", "--seconds-scale", "0.2", "--processes", "1",
-    "--split", "reference", "--split", "speaker",
-]  # fmt: skip
+    "synthetic-shemo",
+    "--samples",
+    "160",
+    "--seconds-scale",
+    "0.2",
+    "--processes",
+    "1",
+    "--split",
+    "reference",
+    "--split",
+    "speaker",
+]
 FILES = {
     "demo/report_text": {"pruning.json", "probes.json"},
     "demo/report_speech": {"noise.json", "probes.json"},
@@ -21,13 +30,14 @@ FILES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "corpus"), [("demo/report_text", TEXT), ("demo/report_speech", SPEECH)]
-)
+@pytest.mark.parametrize(("name", "corpus"), [("demo/report_text", TEXT), ("demo/report_speech", SPEECH)])
 def test_a_demo_study_ends_in_a_page(
-    name: str, corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    corpus: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

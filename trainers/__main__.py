@@ -63,16 +63,10 @@ def main() -> int:
     if LAUNCHED_BY in os.environ:
         # The parent is DeepSpeed's launcher, which leads the session that `sokhan train` has made.
         end_with_parent(os.getsid(0))
-    parser = argparse.ArgumentParser(
-        prog="python -m trainers", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--config", nargs="+", required=True, metavar="RECIPE", help="files or shipped names"
-    )
+    parser = argparse.ArgumentParser(prog="python -m trainers", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", nargs="+", required=True, metavar="RECIPE", help="files or shipped names")
     add_options(parser)
-    parser.add_argument(
-        "--print_config", action="store_true", help="print the whole recipe and stop"
-    )
+    parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # DeepSpeed's launcher adds it
     options, overrides = parser.parse_known_args(_told_apart(sys.argv[1:]))
     report("started")

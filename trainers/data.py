@@ -186,9 +186,7 @@ class RunData:
         copies = [dataset.shards.root, dataset.pitched.root if dataset.pitched else None]
         return _grouped(self._doubting_copies(loader, copies), requests.per_rank)
 
-    def _doubting_copies(
-        self, batches: Iterator[Batch], copies: list[Path | None]
-    ) -> Iterator[Batch]:
+    def _doubting_copies(self, batches: Iterator[Batch], copies: list[Path | None]) -> Iterator[Batch]:
         """A copy that cannot be read is compared with the shards at the next start."""
         try:
             yield from batches
@@ -197,9 +195,7 @@ class RunData:
                 raise
             for folder in filter(None, copies):
                 forget(folder)
-            raise InputError(
-                f"{error} (a copy of data.stage, which the next start mends)"
-            ) from None
+            raise InputError(f"{error} (a copy of data.stage, which the next start mends)") from None
 
     def digests(self) -> dict[str, str]:
         """Of the corpus and of what each part of the split holds: a run can go on only with the same."""

@@ -59,9 +59,7 @@ class Engine:
         import deepspeed
 
         if engine.precision == "fp16" and world.device.type == "cpu":
-            raise InputError(
-                "key 'engine.precision' is fp16, which needs a GPU; use bf16 or fp32 here"
-            )
+            raise InputError("key 'engine.precision' is fp16, which needs a GPU; use bf16 or fp32 here")
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         choose_rounding(engine.precision)
         self.world = world

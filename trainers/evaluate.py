@@ -77,9 +77,7 @@ def predict(
     pieces = [piece for theirs in data.world.gather(mine) for piece in theirs]
     pieces.sort(key=lambda piece: piece[0])
     names = [column.name for column in dataclasses.fields(Predictions)]
-    return Predictions(
-        *(np.concatenate([getattr(piece, name) for _, piece in pieces]) for name in names)
-    )
+    return Predictions(*(np.concatenate([getattr(piece, name) for _, piece in pieces]) for name in names))
 
 
 def _on_host(rows: NDArray[np.int64], labels: torch.Tensor, output: StepOutput) -> Predictions:
@@ -99,6 +97,10 @@ def write_predictions(path: Path, predictions: Predictions, data: RunData) -> No
     """The file of a part's predictions, an entry a row."""
     keys = [data.index.key(row) for row in predictions.rows.tolist()]
     write_table(
-        path, keys, data.task.labels, predictions.truth, predictions.losses,
+        path,
+        keys,
+        data.task.labels,
+        predictions.truth,
+        predictions.losses,
         softmax(predictions.logits),
-    )  # fmt: skip
+    )

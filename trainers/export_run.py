@@ -21,9 +21,7 @@ def export_run(run: Path, tag: str, out: Path, overwrite: bool) -> str:
     """Write the weights of the checkpoint ``tag`` of ``run`` ("": its newest) as the model folder
     ``out``; returns the tag. Raises InputError where a file is missing, damaged or in the way."""
     if not (run / "config.yaml").is_file():
-        raise InputError(
-            f"{run}: not a run directory (no config.yaml); runs lie in runs/<recipe>/<name>"
-        )
+        raise InputError(f"{run}: not a run directory (no config.yaml); runs lie in runs/<recipe>/<name>")
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists already; replace it with --overwrite or choose another")
     if out.exists() and not (out / "config.json").is_file():

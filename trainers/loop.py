@@ -70,9 +70,14 @@ class Loop:
     after a save when a signal asked for it, and TrainingFailed where it cannot go on."""
 
     def __init__(
-        self, engine: Engine, data: RunData, tracker: Tracker, saver: Saver, about: Mapping[str, Any],
+        self,
+        engine: Engine,
+        data: RunData,
+        tracker: Tracker,
+        saver: Saver,
+        about: Mapping[str, Any],
         state: TrainingState,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """``about`` goes into every checkpoint: what must be the same when it is loaded."""
         self.engine, self.data, self.tracker, self.saver = engine, data, tracker, saver
         self.about, self.state = about, state
@@ -152,9 +157,7 @@ class Loop:
         state = self.state
         self.data.world.at(f"step {state.step + 1}")
         try:
-            result = train_step(
-                self.engine, self.data, batches, state.epoch, state.step, rate, items
-            )
+            result = train_step(self.engine, self.data, batches, state.epoch, state.step, rate, items)
         except LossScaleTooSmall as error:
             keys = self._keys(batches)
             raise TrainingFailed(f"step {state.step + 1}: {error}; samples: {keys}") from None
@@ -192,9 +195,7 @@ class Loop:
                 word.padded,
                 finished.seconds,
             )
-            self.progress.report(
-                finished.epoch, finished.step, finished.rate, finished.items, totals
-            )
+            self.progress.report(finished.epoch, finished.step, finished.rate, finished.items, totals)
         return word
 
     def _validate(self) -> None:

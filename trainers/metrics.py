@@ -183,8 +183,7 @@ class ReportRow:
 
 def classification_rows(metrics: SplitMetrics) -> tuple[list[ReportRow], list[ReportRow]]:
     """The rows per class, then accuracy, macro and weighted average."""
-    columns = zip(metrics.labels, metrics.precision, metrics.recall, metrics.f1, metrics.support,
-                  strict=True)  # fmt: skip
+    columns = zip(metrics.labels, metrics.precision, metrics.recall, metrics.f1, metrics.support, strict=True)
     classes = [ReportRow(*column) for column in columns]
     weights = np.asarray(metrics.support, np.float64)
 

@@ -66,9 +66,7 @@ class Start:
     state: TrainingState
 
 
-def open_run(
-    recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginning, scratch: Path
-) -> Start:
+def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginning, scratch: Path) -> Start:
     """Hold the run directory, find where to go on, and bring the directory into that state. Nothing
     in it is changed before all is known to fit; when all is changed the start is listed in run.json.
     Killed in between, it leaves a directory in which the same start can be made again."""
@@ -112,14 +110,17 @@ def open_run(
         if checkpoint:
             rewind(folder, checkpoint)
         keep_made(scratch, folder)
-        list_start(folder, {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "checkpoint": str(checkpoint.folder) if checkpoint else None,
-            "ranks": world.size,
-            "zero": recipe.engine.zero,
-            "changed": changed,
-            "forced": signature(recipe) if forced else None,
-        })  # fmt: skip
+        list_start(
+            folder,
+            {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "checkpoint": str(checkpoint.folder) if checkpoint else None,
+                "ranks": world.size,
+                "zero": recipe.engine.zero,
+                "changed": changed,
+                "forced": signature(recipe) if forced else None,
+            },
+        )
         return str(read_run(folder)["wandb_id"])
 
     world.main_first(check)
@@ -134,8 +135,7 @@ def _was_forced(folder: Path, recipe: AnyRecipe, checkpoint: Checkpoint) -> bool
     ended before it could save: a job that is requeued then goes on without flags."""
     last = read_run(folder)["starts"][-1:]
     return any(
-        start.get("forced") == signature(recipe)
-        and Path(start["checkpoint"]).name == checkpoint.folder.name
+        start.get("forced") == signature(recipe) and Path(start["checkpoint"]).name == checkpoint.folder.name
         for start in last
     )
 

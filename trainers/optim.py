@@ -38,8 +38,7 @@ def rate_scales(model: nn.Module, config: OptimConfig) -> dict[str, float]:
     top = max((layer for layer in layers.values() if layer is not None), default=0)
     head = 1.0 if config.head_lr is None else config.head_lr / config.lr
     return {
-        name: head if layer is None else config.layer_decay ** (top - layer)
-        for name, layer in layers.items()
+        name: head if layer is None else config.layer_decay ** (top - layer) for name, layer in layers.items()
     }
 
 

@@ -64,9 +64,7 @@ class Predicted:
         probabilities, losses = softmax(self.logits), None
         if self.truth is not None:
             losses = self._losses()
-        return prediction_rows(
-            self.keys, self.labels, probabilities, self.truth, losses, self.key_name
-        )
+        return prediction_rows(self.keys, self.labels, probabilities, self.truth, losses, self.key_name)
 
     def metrics(self) -> SplitMetrics | None:
         """Scores, where the inputs have labels."""
@@ -113,9 +111,7 @@ def predict(
             if progress is not None:
                 progress(int(rows.max()) + 1, len(corpus.items))
     except torch.OutOfMemoryError:
-        raise InputError(
-            f"--batch {batch}: more than the GPU's memory holds; use a smaller one"
-        ) from None
+        raise InputError(f"--batch {batch}: more than the GPU's memory holds; use a smaller one") from None
     return Predicted(
         labels=labels,
         keys=tuple(corpus.key(item) for item in corpus.items),
@@ -221,9 +217,7 @@ def _hazm_note(reading: Reading) -> list[str]:
     then, here = (reading.text or {}).get("hazm"), version("hazm")
     if then in (None, here):
         return []
-    return [
-        f"the run's texts were processed by hazm {then}, these by {here}: some words get other lemmas"
-    ]
+    return [f"the run's texts were processed by hazm {then}, these by {here}: some words get other lemmas"]
 
 
 def _batches(

@@ -28,9 +28,7 @@ class Report:
     """One line for each run that is unfinished or damaged."""
 
 
-def write_report(
-    runs: Sequence[Path], out: Path | None = None, unfinished: Sequence[str] = ()
-) -> Report:
+def write_report(runs: Sequence[Path], out: Path | None = None, unfinished: Sequence[str] = ()) -> Report:
     """Write ``report.html`` and ``report.md`` for one run, ``comparison.*`` for several.
 
     ``out`` is the folder they go to: by default the run's own, or the deepest folder that holds
@@ -74,9 +72,7 @@ def several_runs(runs: Sequence[Run], left_out: Sequence[str]) -> list[Block]:
     return blocks
 
 
-def write_pages(
-    blocks: Sequence[Block], folder: Path, name: str, left_out: tuple[str, ...]
-) -> Report:
+def write_pages(blocks: Sequence[Block], folder: Path, name: str, left_out: tuple[str, ...]) -> Report:
     """Both forms of a report, each written beside its place and renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(folder / f"{name}.html", folder / f"{name}.md", left_out)

@@ -77,9 +77,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     return start.folder
 
 
-def _fit(
-    recipe: AnyRecipe, data: RunData, engine: Engine, report: ParameterReport, start: Start
-) -> None:
+def _fit(recipe: AnyRecipe, data: RunData, engine: Engine, report: ParameterReport, start: Start) -> None:
     """Train, or go on training, in an opened run directory, and finish it."""
     world = data.world
     if start.checkpoint:
@@ -90,9 +88,7 @@ def _fit(
         about = data.describe()
         describe_run(start.folder, world.size, about, report)
         tracker = FileTracker(start.folder, open_wandb(recipe, start.folder, about, start.wandb_id))
-        begins = (
-            f"goes on after step {start.state.step}" if start.checkpoint else "from the beginning"
-        )
+        begins = f"goes on after step {start.state.step}" if start.checkpoint else "from the beginning"
         print(f"{recipe.recipe}: {world.size} rank(s), {start.folder}, {begins}", flush=True)
         print(f"  {report.describe()}", flush=True)
     saver = Saver(start.folder, world, recipe.checkpoint, start.attempt)
@@ -117,9 +113,7 @@ def _fit(
         start.lock.release()
 
 
-def open_task(
-    recipe: AnyRecipe, index: ShardIndex, split: Split, scratch: Path, world: World
-) -> Task:
+def open_task(recipe: AnyRecipe, index: ShardIndex, split: Split, scratch: Path, world: World) -> Task:
     """The task that the recipe names."""
     if isinstance(recipe, EmotionRecipe) and recipe.model.cache:
         return CachedEmotionTask(recipe, index, split, world)
@@ -161,14 +155,17 @@ def finish(loop: Loop, folder: Path, summary: Summary) -> None:
     if data.world.main:
         test = results["test"].scores()
         loop.tracker.finish({f"test/{name}": score for name, score in test.items()})
-        write_json(folder / SUMMARY, {
-            "finished": True,
-            "seconds": round(loop.seconds(), 1),
-            "steps": summary.state.step,
-            "epochs": summary.state.epoch,
-            "stopped": summary.stopped,
-            "best": chosen,
-        })  # fmt: skip
+        write_json(
+            folder / SUMMARY,
+            {
+                "finished": True,
+                "seconds": round(loop.seconds(), 1),
+                "steps": summary.state.step,
+                "epochs": summary.state.epoch,
+                "stopped": summary.stopped,
+                "best": chosen,
+            },
+        )
         with writing(folder / SUMMARY):  # what is deleted now could not be gone on from without it
             sync(folder / SUMMARY)
             sync(folder)
@@ -198,9 +195,7 @@ def _evaluate(loop: Loop, folder: Path, best: dict[str, Any]) -> dict[str, Metri
     return results
 
 
-def card_facts(
-    recipe: Recipe, index: ShardIndex, split: Split, results: Mapping[str, Metrics]
-) -> CardFacts:
+def card_facts(recipe: Recipe, index: ShardIndex, split: Split, results: Mapping[str, Metrics]) -> CardFacts:
     """What the model card says of data and results."""
     manifest = index.manifest
     return CardFacts(

@@ -77,7 +77,7 @@ class HostCopy:
 
 def train_step(
     engine: Engine, data: RunData, batches: list[Batch], epoch: int, step: int, rate: float, items: float
-) -> StepResult:  # fmt: skip
+) -> StepResult:
     """One global step: the loss of all ranks' micro-batches together is their mean over ``items``.
 
     ``step`` counts those done before, over all epochs.

@@ -42,9 +42,7 @@ def subset_scores(
         for code in present:
             members = np.flatnonzero(codes == code)
             if values[code] and len(members) >= MIN_ITEMS:
-                metrics = class_metrics(
-                    truth[members], predicted[members], labels, np.zeros(len(members))
-                )
+                metrics = class_metrics(truth[members], predicted[members], labels, np.zeros(len(members)))
                 scores[f"{name}={values[code]}"] = {
                     "items": metrics.items,
                     "accuracy": metrics.accuracy,

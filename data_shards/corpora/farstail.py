@@ -49,10 +49,14 @@ def list_corpus(sources: Sequence[Path | str], steps: TextSteps | None = None) -
     for split, path in find_files(sources).items():
         rows += read_split(path, split)
     return Corpus(
-        name="farstail", kind="text", synthetic=False, items=rows,
-        load=partial(load_row, steps=steps), key=key_of,
+        name="farstail",
+        kind="text",
+        synthetic=False,
+        items=rows,
+        load=partial(load_row, steps=steps),
+        key=key_of,
         settings={"source": "farstail", "text": describe(steps)},
-    )  # fmt: skip
+    )
 
 
 def find_files(sources: Sequence[Path | str]) -> dict[str, Path]:
@@ -65,16 +69,13 @@ def find_files(sources: Sequence[Path | str]) -> dict[str, Path]:
     else:
         given = ", ".join(map(str, paths)) or "nothing"
         raise InputError(
-            f"farstail: give the folder with {', '.join(SPLITS.values())}, or the three "
-            f"files; got {given}"
+            f"farstail: give the folder with {', '.join(SPLITS.values())}, or the three files; got {given}"
         )
     for split, name in SPLITS.items():
         if split not in found:
             raise InputError(f"farstail: no {split} file among the three given ({name})")
         if not found[split].is_file():
-            raise InputError(
-                f"{found[split]}: not found; the FarsTail repository has it as data/{name}"
-            )
+            raise InputError(f"{found[split]}: not found; the FarsTail repository has it as data/{name}")
     return {split: found[split] for split in SPLITS}
 
 
@@ -82,9 +83,7 @@ def _split_of(path: Path) -> str:
     words = {"train": "train", "val": "validation", "dev": "validation", "test": "test"}
     found = {split for word, split in words.items() if word in path.stem.casefold()}
     if len(found) != 1:
-        raise InputError(
-            f"{path}: cannot tell its split; name the file Train-, Val- or Test-word.csv"
-        )
+        raise InputError(f"{path}: cannot tell its split; name the file Train-, Val- or Test-word.csv")
     return found.pop()
 
 

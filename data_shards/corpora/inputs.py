@@ -25,9 +25,7 @@ _READS = {
 }
 
 
-def list_inputs(
-    paths: Sequence[Path], kind: Kind, steps: TextSteps, labels: Collection[str]
-) -> Corpus:
+def list_inputs(paths: Sequence[Path], kind: Kind, steps: TextSteps, labels: Collection[str]) -> Corpus:
     """List what ``paths`` name, for a model that reads ``kind`` and knows ``labels``.
 
     ``steps`` are for texts. Keys are a manifest's own as packing has them, or the paths of files as
@@ -41,14 +39,10 @@ def list_inputs(
             raise InputError(f"{paths[0]}: the model reads {_READS[kind]}")
         return list_clips(paths)
     if len(paths) > 1:
-        raise InputError(
-            f"{manifests[0]}: a manifest must be the only input; give {len(paths)} commands"
-        )
+        raise InputError(f"{manifests[0]}: a manifest must be the only input; give {len(paths)} commands")
     source, _ = open_source(manifests[0], labelled=False)
     if source.kind != kind:  # told before a missing file of the wrong kind is
-        raise InputError(
-            f"{manifests[0]}: a manifest of {source.kind}, but the model reads {_READS[kind]}"
-        )
+        raise InputError(f"{manifests[0]}: a manifest of {source.kind}, but the model reads {_READS[kind]}")
     return list_corpus(manifests[0], steps=steps, labels=labels, labelled=False)
 
 
@@ -60,9 +54,14 @@ def list_clips(paths: Sequence[Path]) -> Corpus:
     """
     files = dict.fromkeys(str(file) for path in paths for file in _files(path))
     return Corpus(
-        name="files", kind="audio", synthetic=False, items=list(files), load=load_clip, key=str,
+        name="files",
+        kind="audio",
+        synthetic=False,
+        items=list(files),
+        load=load_clip,
+        key=str,
         settings={"source": "files"},
-    )  # fmt: skip
+    )
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -74,9 +73,7 @@ def _files(path: Path) -> Iterator[Path]:
     found = [
         file
         for file in sorted(path.rglob("*"))
-        if file.suffix.casefold() in AUDIO_SUFFIXES
-        and not _hidden(file.relative_to(path))
-        and file.is_file()
+        if file.suffix.casefold() in AUDIO_SUFFIXES and not _hidden(file.relative_to(path)) and file.is_file()
     ]
     if not found:
         raise InputError(f"{path}: no audio files in it ({', '.join(AUDIO_SUFFIXES)})")

@@ -89,9 +89,14 @@ def list_corpus(
     if source.kind == "text":
         settings["text"] = describe(steps)
     return Corpus(
-        name=_corpus_name(path, name), kind=source.kind, synthetic=False, items=rows,
-        load=partial(load_row, source=source, steps=steps), key=key_of, settings=settings,
-    )  # fmt: skip
+        name=_corpus_name(path, name),
+        kind=source.kind,
+        synthetic=False,
+        items=rows,
+        load=partial(load_row, source=source, steps=steps),
+        key=key_of,
+        settings=settings,
+    )
 
 
 def default_key(folder: Path, entry: Entry, row: int) -> str:
@@ -119,15 +124,18 @@ def load_row(row: Row, source: Source, steps: TextSteps) -> Sample:
     entry = parse(source, Line(row.line, row.offset, text))
     if entry.path is None:
         pair = make_pair(entry.premise, entry.hypothesis, steps)
-        return Sample(
-            row.key, entry.label, entry.speaker, text=pair, groups=entry.groups, meta=entry.meta
-        )
+        return Sample(row.key, entry.label, entry.speaker, text=pair, groups=entry.groups, meta=entry.meta)
     clip = load_file(entry.path)
     meta = {**entry.meta, "original_rate": clip.rate}
     return Sample(
-        row.key, entry.label, entry.speaker, audio=clip.audio, groups=entry.groups, meta=meta,
+        row.key,
+        entry.label,
+        entry.speaker,
+        audio=clip.audio,
+        groups=entry.groups,
+        meta=meta,
         notes=clip.notes,
-    )  # fmt: skip
+    )
 
 
 @cache

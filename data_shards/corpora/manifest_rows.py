@@ -22,9 +22,13 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 """What a manifest's name ends in."""
 OPTIONAL = ("speaker", "split", "key", "gender")
 SPLITS = {
-    "train": "train", "validation": "validation", "val": "validation", "valid": "validation",
-    "dev": "validation", "test": "test",
-}  # fmt: skip
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 _RESERVED = ("premise_processed", "hypothesis_processed", "original_rate")
 """Names that packing itself writes into a sample's JSON."""
 
@@ -79,9 +83,7 @@ def open_source(path: Path, labelled: bool = True) -> tuple[Source, Iterator[Lin
     return _source(path, first, delimiter, header, labelled), lines
 
 
-def _source(
-    path: Path, line: Line, delimiter: str, header: tuple[str, ...], labelled: bool
-) -> Source:
+def _source(path: Path, line: Line, delimiter: str, header: tuple[str, ...], labelled: bool) -> Source:
     optional = () if labelled or "label" in header else ("label",)
     kind = _check_names(path, line, header, optional)
     required = tuple(name for name in REQUIRED[kind] if name not in optional)
@@ -103,9 +105,7 @@ def _check_names(path: Path, line: Line, names: Collection[str], optional: Colle
     if not (audio or text):
         near = [n for n in names if get_close_matches(n.casefold(), _TELLING, n=1, cutoff=0.6)]
         hint = f"; {near[0]!r} is unknown" + nearest(near[0], _TELLING) if near else ""
-        raise InputError(
-            f"{where}: no column path (for audio), nor premise and hypothesis (for text){hint}"
-        )
+        raise InputError(f"{where}: no column path (for audio), nor premise and hypothesis (for text){hint}")
     for name in REQUIRED[kind]:
         if name not in names and name not in optional:
             near = get_close_matches(name, [n for n in names if n not in REQUIRED[kind]], 1, 0.6)
@@ -118,9 +118,7 @@ def _check_names(path: Path, line: Line, names: Collection[str], optional: Colle
         if name.startswith("group:") and not re.fullmatch(r"[A-Za-z0-9_]{1,40}", name[6:]):
             raise InputError(f"{where}: column {name!r}: group names are letters, digits and _")
         if name not in known and get_close_matches(name.casefold(), known, 1, 0.8):
-            raise InputError(
-                f"{where}: column {name!r} is unknown{nearest(name, known)} (else rename it)"
-            )
+            raise InputError(f"{where}: column {name!r} is unknown{nearest(name, known)} (else rename it)")
     return kind
 
 
@@ -146,9 +144,7 @@ def parse(source: Source, line: Line) -> Entry:
         if not texts[name].strip():
             raise InputError(f"{where}: {name} is empty; fill it in or remove the row")
     if "label" in texts and "label" not in source.required:
-        raise InputError(
-            f"{where}: has a label, the first row has none; give it to all rows or none"
-        )
+        raise InputError(f"{where}: has a label, the first row has none; give it to all rows or none")
     groups = {}
     if "split" in source.header or "split" in values:
         split = texts.get("split", "").strip()
@@ -164,11 +160,15 @@ def parse(source: Source, line: Line) -> Entry:
     meta = {n: v for n, v in values.items() if n not in _ALL and not n.startswith("group:")}
     audio = source.kind == "audio"
     return Entry(
-        key=texts.get("key", "").strip(), label=texts.get("label", "").strip(),
-        speaker=texts.get("speaker", "").strip(), groups=groups, meta=meta,
+        key=texts.get("key", "").strip(),
+        label=texts.get("label", "").strip(),
+        speaker=texts.get("speaker", "").strip(),
+        groups=groups,
+        meta=meta,
         path=source.path.parent / texts["path"].strip() if audio else None,
-        premise=texts.get("premise", ""), hypothesis=texts.get("hypothesis", ""),
-    )  # fmt: skip
+        premise=texts.get("premise", ""),
+        hypothesis=texts.get("hypothesis", ""),
+    )
 
 
 _ALL = ("path", "premise", "hypothesis", "label", *OPTIONAL)
@@ -192,7 +192,5 @@ def _json_object(path: Path, line: Line) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{path}: line {line.number}: not a JSON object ({error})") from None
     if not isinstance(values, dict):
-        raise InputError(
-            f'{path}: line {line.number}: not a JSON object like {{"label": "x", ...}}'
-        )
+        raise InputError(f'{path}: line {line.number}: not a JSON object like {{"label": "x", ...}}')
     return values

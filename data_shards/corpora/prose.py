@@ -74,9 +74,12 @@ class Items(Sequence[Any]):
 
 
 def list_corpus(
-    files: Sequence[Path], *, pairs: Path | None = None, name: str | None = None,
+    files: Sequence[Path],
+    *,
+    pairs: Path | None = None,
+    name: str | None = None,
     steps: TextSteps | None = None,
-) -> Corpus:  # fmt: skip
+) -> Corpus:
     """List text files, and the training pairs of the shards in ``pairs``.
 
     Keys are ``<file>-<line>`` and ``pair-<key>``. Lines that show nothing (spaces, half-spaces, marks
@@ -112,17 +115,23 @@ def list_corpus(
         items.rows.extend(split.rows("train").tolist())
         manifest = index.manifest
         settings["pairs"] = {
-            "corpus": manifest.corpus, "digest": manifest.digest, "split": split.name,
-        }  # fmt: skip
+            "corpus": manifest.corpus,
+            "digest": manifest.digest,
+            "split": split.name,
+        }
         synthetic = manifest.synthetic
     sources = Sources(
         tuple(Path(path) for path in files), names, ShardReader(pairs) if pairs else None, steps
     )
     return Corpus(
-        name=name or "text", kind="prose", synthetic=synthetic, items=items,
-        load=partial(load_item, sources=sources), key=partial(key_of, sources=sources),
+        name=name or "text",
+        kind="prose",
+        synthetic=synthetic,
+        items=items,
+        load=partial(load_item, sources=sources),
+        key=partial(key_of, sources=sources),
         settings=settings,
-    )  # fmt: skip
+    )
 
 
 def key_of(item: Paragraph | Pair, sources: Sources) -> str:

@@ -19,8 +19,13 @@ from data_shards.corpora.corpus import Corpus
 from data_shards.sample import Sample
 
 EMOTIONS = {
-    "A": "anger", "N": "neutral", "S": "sadness", "W": "surprise", "H": "happiness", "F": "fear",
-}  # fmt: skip
+    "A": "anger",
+    "N": "neutral",
+    "S": "sadness",
+    "W": "surprise",
+    "H": "happiness",
+    "F": "fear",
+}
 GENDERS = {"F": "female", "M": "male"}
 ARCHIVES = ("female.zip", "male.zip")
 TRANSCRIPTS = {".ort": "transcript", ".tra": "transcript_phonetic"}
@@ -98,16 +103,20 @@ def list_corpus(sources: Sequence[Path | str], transcripts: Path | str | None = 
             "transcripts without a clip": len(texts.keys() - clips.keys()),
         }
         clips = {
-            key: Clip(
-                c.key, c.label, c.speaker, c.gender, c.file, tuple(texts.get(key, {}).items())
-            )
+            key: Clip(c.key, c.label, c.speaker, c.gender, c.file, tuple(texts.get(key, {}).items()))
             for key, c in clips.items()
         }
     settings = {"source": "shemo", "transcripts": transcripts is not None}
     return Corpus(
-        "shemo", "audio", False, list(clips.values()), load_clip, key_of, settings,
+        "shemo",
+        "audio",
+        False,
+        list(clips.values()),
+        load_clip,
+        key_of,
+        settings,
         {note: count for note, count in notes.items() if count},
-    )  # fmt: skip
+    )
 
 
 def parse_name(file: File) -> Clip:
@@ -175,9 +184,7 @@ def read_transcripts(source: Path) -> dict[str, dict[str, str]]:
         try:
             text = file.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InputError(
-                f"{file}: byte {error.start + 1} is not UTF-8; save it as UTF-8"
-            ) from None
+            raise InputError(f"{file}: byte {error.start + 1} is not UTF-8; save it as UTF-8") from None
         # Lines end in a lone carriage return, and a few files have several.
         found.setdefault(file.pure.stem, {})[kind] = " ".join(text.split())
     if not found:
@@ -196,9 +203,14 @@ def load_clip(clip: Clip) -> Sample:
     """Read and convert one utterance."""
     sound = load_bytes(clip.file.read(), str(clip.file))
     return Sample(
-        clip.key, clip.label, clip.speaker, audio=sound.audio, groups={"gender": clip.gender},
-        meta={**dict(clip.transcripts), "original_rate": sound.rate}, notes=sound.notes,
-    )  # fmt: skip
+        clip.key,
+        clip.label,
+        clip.speaker,
+        audio=sound.audio,
+        groups={"gender": clip.gender},
+        meta={**dict(clip.transcripts), "original_rate": sound.rate},
+        notes=sound.notes,
+    )
 
 
 def key_of(clip: Clip) -> str:

@@ -19,9 +19,7 @@ Labelled = tuple[str, str, str]
 """premise, hypothesis, label"""
 
 
-def contrast_block(
-    contrasts: Sequence[Contrast], subject: str, rng: np.random.Generator
-) -> list[Labelled]:
+def contrast_block(contrasts: Sequence[Contrast], subject: str, rng: np.random.Generator) -> list[Labelled]:
     """Two independent contrasts about one subject, two sides each: 4 premises, 4 hypotheses.
 
     A premise entails its own side, contradicts the other one, and leaves a side of the other
@@ -42,9 +40,7 @@ def contrast_block(
     ]
 
 
-def entity_block(
-    contrast: Contrast, names: Sequence[str], rng: np.random.Generator
-) -> list[Labelled]:
+def entity_block(contrast: Contrast, names: Sequence[str], rng: np.random.Generator) -> list[Labelled]:
     """Three people of whom each premise places two on opposite sides: 3 premises, 3 hypotheses.
 
     The hypothesis is about the one on its side (e), the one on the other (c), or the third (n):
@@ -70,9 +66,7 @@ def entity_block(
     return pairs
 
 
-def order_block(
-    comparison: Comparison, names: Sequence[str], rng: np.random.Generator
-) -> list[Labelled]:
+def order_block(comparison: Comparison, names: Sequence[str], rng: np.random.Generator) -> list[Labelled]:
     """Three people compared pairwise, both ways round: 6 premises, 6 hypotheses, 18 pairs.
 
     From "a before b": "a before b" follows (in either wording), "b before a" is excluded, and of

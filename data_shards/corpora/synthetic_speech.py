@@ -20,8 +20,13 @@ from data_shards.corpora.voice import Delivery, draw_voice, speak
 from data_shards.sample import Sample
 
 LABELS = {
-    "A": "anger", "N": "neutral", "S": "sadness", "W": "surprise", "H": "happiness", "F": "fear",
-}  # fmt: skip
+    "A": "anger",
+    "N": "neutral",
+    "S": "sadness",
+    "W": "surprise",
+    "H": "happiness",
+    "F": "fear",
+}
 SHEMO_COUNTS = {"A": 1059, "N": 1028, "S": 449, "W": 225, "H": 201, "F": 38}
 SHEMO_SPEAKERS, SHEMO_FEMALE_SPEAKERS = 87, 31
 # Share of ShEMO's speakers who have the emotion at all; how much likelier a woman's clip shows it.
@@ -88,9 +93,14 @@ def synthetic_shemo(samples: int = 480, seed: int = 0, seconds_scale: float = 1.
         for number, (name, length) in enumerate(zip(names, seconds, strict=True))
     ]
     return Corpus(
-        name="synthetic-shemo", kind="audio", synthetic=True, items=items, load=render, key=key_of,
+        name="synthetic-shemo",
+        kind="audio",
+        synthetic=True,
+        items=items,
+        load=render,
+        key=key_of,
         settings={"samples": samples, "seed": seed, "seconds_scale": seconds_scale},
-    )  # fmt: skip
+    )
 
 
 def key_of(clip: Clip) -> str:
@@ -146,9 +156,7 @@ def _speakers(samples: int) -> list[str]:
     share = round(samples * SHEMO_SPEAKERS / sum(SHEMO_COUNTS.values()))
     total = min(max(24, share), MOST_SPEAKERS, samples // 3)
     women = round(total * SHEMO_FEMALE_SPEAKERS / SHEMO_SPEAKERS)
-    return [f"F{n:02d}" for n in range(1, women + 1)] + [
-        f"M{n:02d}" for n in range(1, total - women + 1)
-    ]
+    return [f"F{n:02d}" for n in range(1, women + 1)] + [f"M{n:02d}" for n in range(1, total - women + 1)]
 
 
 def _clips_of(samples: int, speakers: list[str], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -176,9 +184,7 @@ def _clips_of(samples: int, speakers: list[str], rng: np.random.Generator) -> ND
     return counts
 
 
-def apportion(
-    total: int, weights: NDArray[np.float64], at_least: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def apportion(total: int, weights: NDArray[np.float64], at_least: NDArray[np.int64]) -> NDArray[np.int64]:
     """Split ``total`` into whole parts in proportion to ``weights`` (largest remainder).
 
     No part is below ``at_least``; what that takes is taken off the total first where the

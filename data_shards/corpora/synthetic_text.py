@@ -64,9 +64,7 @@ class PairItem:
     hypothesis: str
 
 
-def synthetic_farstail(
-    samples: int = 2400, seed: int = 0, steps: TextSteps | None = None
-) -> Corpus:
+def synthetic_farstail(samples: int = 2400, seed: int = 0, steps: TextSteps | None = None) -> Corpus:
     """List ``samples`` pairs, about 70/15/15 in ``source_split``, equally from all families
     but the two rare ones.
 
@@ -79,10 +77,14 @@ def synthetic_farstail(
         raise InputError(f"synthetic-farstail: seed is {seed}; give 0 or more")
     steps = steps or TextSteps()
     return Corpus(
-        name="synthetic-farstail", kind="text", synthetic=True, items=_list_pairs(samples, seed),
-        load=partial(load_pair, steps=steps), key=key_of,
+        name="synthetic-farstail",
+        kind="text",
+        synthetic=True,
+        items=_list_pairs(samples, seed),
+        load=partial(load_pair, steps=steps),
+        key=key_of,
         settings={"samples": samples, "seed": seed, "steps": asdict(steps)},
-    )  # fmt: skip
+    )
 
 
 def key_of(item: PairItem) -> str:
@@ -179,9 +181,7 @@ def _new_block(
     )
 
 
-def _block(
-    family: str, scenes: Sequence[Scene], cast: int, rng: np.random.Generator
-) -> list[Labelled]:
+def _block(family: str, scenes: Sequence[Scene], cast: int, rng: np.random.Generator) -> list[Labelled]:
     if family == "order":
         return order_block(pick(COMPARISONS, rng), FIRST_NAMES[:cast], rng)
     if family == "entity":

@@ -25,23 +25,32 @@ FFT = 512
 FRAME_RATE = SAMPLE_RATE / HOP
 
 # The six vowels of Persian, i e æ u o ɒ: F1, F2, F3 of an adult male voice, Hz.
-VOWELS = np.array([
-    [300, 2150, 2850], [440, 1850, 2600], [690, 1600, 2500],
-    [330, 850, 2350], [450, 900, 2400], [620, 1050, 2450],
-], float)  # fmt: skip
+VOWELS = np.array(
+    [
+        [300, 2150, 2850],
+        [440, 1850, 2600],
+        [690, 1600, 2500],
+        [330, 850, 2350],
+        [450, 900, 2400],
+        [620, 1050, 2450],
+    ],
+    float,
+)
 BANDWIDTHS = (70.0, 90.0, 130.0, 200.0)
 F4 = 3600.0
 # Consonants: length in s, voicing and hiss (0 to 1), centre of the hiss in Hz, F1 to F3 in Hz.
-CONSONANTS = np.array([
-    [.080, .00, .30, 5600, 400, 1700, 2600],  # s
-    [.085, .00, .35, 3200, 400, 1900, 2500],  # ʃ
-    [.060, .45, .12, 5200, 300, 1700, 2600],  # z
-    [.075, .00, .10, 1600, 500, 1300, 2400],  # x
-    [.065, .00, .18, 4200, 450, 1500, 2500],  # t, k: closure and burst in one
-    [.050, .35, .05, 2500, 250, 1300, 2400],  # b, d, g
-    [.065, .55, .00, 2500, 250, 1250, 2300],  # m, n
-    [.055, .65, .00, 2500, 350, 1400, 2500],  # l, r
-])  # fmt: skip
+CONSONANTS = np.array(
+    [
+        [0.080, 0.00, 0.30, 5600, 400, 1700, 2600],  # s
+        [0.085, 0.00, 0.35, 3200, 400, 1900, 2500],  # ʃ
+        [0.060, 0.45, 0.12, 5200, 300, 1700, 2600],  # z
+        [0.075, 0.00, 0.10, 1600, 500, 1300, 2400],  # x
+        [0.065, 0.00, 0.18, 4200, 450, 1500, 2500],  # t, k: closure and burst in one
+        [0.050, 0.35, 0.05, 2500, 250, 1300, 2400],  # b, d, g
+        [0.065, 0.55, 0.00, 2500, 250, 1250, 2300],  # m, n
+        [0.055, 0.65, 0.00, 2500, 350, 1400, 2500],  # l, r
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,7 @@ def draw_voice(gender: str, rng: np.random.Generator) -> Voice:
     )
 
 
-def speak(
-    voice: Voice, delivery: Delivery, seconds: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def speak(voice: Voice, delivery: Delivery, seconds: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Say random syllables for ``seconds``: (samples,) at 16 kHz, peaks below 1."""
     samples = max(WINDOW, round(seconds * SAMPLE_RATE))
     frames = samples // HOP + 2
@@ -171,9 +178,13 @@ def _syllables(frames: int, voice: Voice, delivery: Delivery, rng: np.random.Gen
             start, left = at, _phrase_length(delivery, rng)
     smooth = np.column_stack([_smooth(column, 5) for column in rows.T])
     return _Track(
-        smooth[:, 0], smooth[:, 1], smooth[:, 2], smooth[:, 3:6],
-        _smooth(rows[:, 6], 11), phrase,
-    )  # fmt: skip
+        smooth[:, 0],
+        smooth[:, 1],
+        smooth[:, 2],
+        smooth[:, 3:6],
+        _smooth(rows[:, 6], 11),
+        phrase,
+    )
 
 
 def _phrase_length(delivery: Delivery, rng: np.random.Generator) -> int:
@@ -186,11 +197,12 @@ def _melody(track: _Track, delivery: Delivery, rng: np.random.Generator) -> Arra
     phase, turns = float(rng.random()), np.arange(len(track.phrase)) / FRAME_RATE * 6.0
     jitter = _smooth(rng.standard_normal(len(turns)), 3)
     return (
-        1.2 - 2.4 * track.phrase
+        1.2
+        - 2.4 * track.phrase
         + delivery.span * track.accents
         + delivery.rise * ending
         + delivery.tremor * (np.sin(2 * np.pi * (turns + phase)) + jitter)
-    )  # fmt: skip
+    )
 
 
 def _glottis(f0: Array, breath: float, length: int, rng: np.random.Generator) -> Array:

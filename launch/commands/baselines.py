@@ -63,6 +63,6 @@ def _subset_table(found: Baselines) -> str:
     rows = [
         [name, f"{scores['items']:.0f}", *(f"{r.subsets[name]['accuracy']:.3f}" for r in found.results)]
         for name, scores in found.results[0].subsets.items()
-    ]  # fmt: skip
+    ]
     header = ["subset", "items", *(result.baseline.title for result in found.results)]
     return text_table(header, rows)

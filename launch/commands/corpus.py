@@ -17,25 +17,17 @@ def add_commands(commands: Any) -> None:
     """Add the two commands to the ``sokhan`` parser."""
     split = commands.add_parser("split", help="make another split table for packed shards")
     split.add_argument("shards", type=Path)
-    split.add_argument(
-        "protocol", help="reference, speaker, official, heldout or emobox:FILE,FILE..."
-    )
+    split.add_argument("protocol", help="reference, speaker, official, heldout or emobox:FILE,FILE...")
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--folds", type=int, default=1, help="speaker: k folds make k splits")
     split.add_argument("--name", help="name of the table (default: the protocol's)")
-    split.add_argument(
-        "--allow-empty-class", action="store_true", help="accept a part without some class"
-    )
+    split.add_argument("--allow-empty-class", action="store_true", help="accept a part without some class")
     split.set_defaults(run=run_split)
 
-    inspect = commands.add_parser(
-        "inspect", help="counts, overlaps and distributions of packed shards"
-    )
+    inspect = commands.add_parser("inspect", help="counts, overlaps and distributions of packed shards")
     inspect.add_argument("shards", type=Path)
     inspect.add_argument("--split", action="append", help="only this split (may be repeated)")
-    inspect.add_argument(
-        "--plots", type=Path, metavar="FOLDER", help="draw label and length distributions"
-    )
+    inspect.add_argument("--plots", type=Path, metavar="FOLDER", help="draw label and length distributions")
     inspect.set_defaults(run=run_inspect)
 
 
@@ -67,8 +59,7 @@ def parse_protocol(protocol: str) -> tuple[str, list[Path]]:
     known = ("reference", "speaker", "official", "heldout", "emobox")
     if kind not in known or (kind == "emobox") != bool(files):
         raise InputError(
-            f"split protocol {protocol!r}: use reference, speaker, official, heldout or "
-            "emobox:FILE,FILE..."
+            f"split protocol {protocol!r}: use reference, speaker, official, heldout or emobox:FILE,FILE..."
         )
     for file in files:
         if not file.is_file():
@@ -76,9 +67,7 @@ def parse_protocol(protocol: str) -> tuple[str, list[Path]]:
     return kind, files
 
 
-def make_splits(
-    index: ShardIndex, protocol: str, seed: int, folds: int, name: str | None
-) -> list[Split]:
+def make_splits(index: ShardIndex, protocol: str, seed: int, folds: int, name: str | None) -> list[Split]:
     """The splits of one protocol."""
     from data_shards import protocols
 
@@ -112,9 +101,7 @@ def save(index: ShardIndex, split: Split, allow_empty_class: bool) -> None:
     shared = {pair: n for pair, n in speaker_overlap(index, split).items() if n}
     if shared:
         pairs = ", ".join(f"{n} in {pair}" for pair, n in shared.items())
-        print(
-            f"  warning: speakers occur in two parts ({pairs}); scores will be those of known speakers"
-        )
+        print(f"  warning: speakers occur in two parts ({pairs}); scores will be those of known speakers")
 
 
 def run_inspect(options: argparse.Namespace) -> int:

@@ -37,9 +37,7 @@ def add_commands(commands: Any) -> None:
     doctor = commands.add_parser("doctor", help="say what this machine and its cluster offer")
     doctor.add_argument("--deep", action="store_true", help="import torch and use its GPUs, too")
     doctor.add_argument("--site", help="site whose settings hold (default: $SOKHAN_SITE)")
-    doctor.add_argument(
-        "--write", type=Path, metavar="FILE", help="write a first site file for this cluster"
-    )
+    doctor.add_argument("--write", type=Path, metavar="FILE", help="write a first site file for this cluster")
     doctor.set_defaults(run=run_doctor)
 
 
@@ -68,9 +66,12 @@ def run_logs(options: argparse.Namespace) -> int:
     from launch.status.logs import run_logs
 
     return run_logs(
-        options.target, _folder(options), follow=options.follow, rank=options.rank,
+        options.target,
+        _folder(options),
+        follow=options.follow,
+        rank=options.rank,
         attempt=options.attempt,
-    )  # fmt: skip
+    )
 
 
 def run_cancel(options: argparse.Namespace) -> int:

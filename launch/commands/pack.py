@@ -49,9 +49,7 @@ def add_commands(commands: Any) -> None:
     prose.add_argument("--name", help="name of the corpus (default: text)")
     _add_text_steps(prose)
 
-    speech = corpora.add_parser(
-        "synthetic-shemo", help="generated emotional speech, for trying things out"
-    )
+    speech = corpora.add_parser("synthetic-shemo", help="generated emotional speech, for trying things out")
     speech.add_argument("--samples", type=int, default=480, help="clips (default: %(default)s)")
     speech.add_argument("--seed", type=int, default=0)
     speech.add_argument(
@@ -71,9 +69,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_text_steps(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--no-normalise", action="store_true", help="leave hazm's normalisation out"
-    )
+    parser.add_argument("--no-normalise", action="store_true", help="leave hazm's normalisation out")
     parser.add_argument("--no-stopwords", action="store_true", help="leave stop-word removal out")
     parser.add_argument("--no-lemmas", action="store_true", help="leave lemmatisation out")
 
@@ -105,9 +101,12 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
 def _add_jobs(parser: Any, kinds: Any) -> None:
     """What is said of jobs; the jobs themselves are told all the rest."""
     kinds.add_argument(
-        "--slurm", type=int, metavar="PARTS", dest="parts",
+        "--slurm",
+        type=int,
+        metavar="PARTS",
+        dest="parts",
         help="pack and join PARTS parts as jobs; --slurm.FIELD says what to ask the cluster for",
-    )  # fmt: skip
+    )
     parser.add_argument("--at_most", type=int, metavar="N", help="parts packed at once")
     add_cluster_options(parser)
 
@@ -142,9 +141,7 @@ def run_pack(options: argparse.Namespace) -> int:
     if options.parts is not None:
         return run_pack_jobs(options)
     if options.slurm or options.site or options.wait or options.at_most is not None:
-        raise InputError(
-            "--slurm.FIELD, --site, --at_most and --wait are for jobs; add --slurm PARTS"
-        )
+        raise InputError("--slurm.FIELD, --site, --at_most and --wait are for jobs; add --slurm PARTS")
     if options.part is not None:
         return run_part(options)
     corpus, settings = list_corpus(options), pack_settings(options)
@@ -170,9 +167,7 @@ def run_part(options: argparse.Namespace) -> int:
     check_free(options.out, options.overwrite)
     corpus, folder = list_corpus(options), parts_folder(options.out)
     with stderr_progress(f"{corpus.name} part {options.part}") as progress:
-        done = pack_part(
-            corpus, pack_settings(options), int(match[1]), int(match[2]), folder, progress
-        )
+        done = pack_part(corpus, pack_settings(options), int(match[1]), int(match[2]), folder, progress)
     how = "" if done.anew or not done.shards else ", packed before"
     print(f"part {options.part}: {done.samples} samples in {done.shards} shards{how}")
     return 0
@@ -204,9 +199,11 @@ def pack_settings(options: argparse.Namespace) -> PackSettings:
     from data_shards.pack import PackSettings
 
     return PackSettings(
-        audio_format=options.audio_format, processes=options.processes, readers=options.readers,
+        audio_format=options.audio_format,
+        processes=options.processes,
+        readers=options.readers,
         overwrite=options.overwrite,
-    )  # fmt: skip
+    )
 
 
 def make_usual_splits(options: argparse.Namespace) -> None:
@@ -252,15 +249,9 @@ def list_corpus(options: argparse.Namespace) -> Corpus:
     if options.corpus == "farstail":
         return farstail.list_corpus(options.sources, steps())
     if options.corpus == "manifest":
-        return manifest.list_corpus(
-            options.file, name=options.name, labels=options.labels, steps=steps()
-        )
+        return manifest.list_corpus(options.file, name=options.name, labels=options.labels, steps=steps())
     if options.corpus == "text":
-        return prose.list_corpus(
-            options.files, pairs=options.pairs, name=options.name, steps=steps()
-        )
+        return prose.list_corpus(options.files, pairs=options.pairs, name=options.name, steps=steps())
     if options.corpus == "synthetic-shemo":
-        return synthetic_speech.synthetic_shemo(
-            options.samples, options.seed, options.seconds_scale
-        )
+        return synthetic_speech.synthetic_shemo(options.samples, options.seed, options.seconds_scale)
     return synthetic_text.synthetic_farstail(options.samples, options.seed, steps())

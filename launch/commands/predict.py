@@ -22,9 +22,7 @@ def add_commands(commands: Any) -> None:
         "Inputs are read as in training. On a GPU if there is one.",
         allow_abbrev=False,
     )
-    predict.add_argument(
-        "model", type=Path, metavar="MODEL", help="run directory, or exported model folder"
-    )
+    predict.add_argument("model", type=Path, metavar="MODEL", help="run directory, or exported model folder")
     predict.add_argument(
         "inputs",
         nargs="+",

@@ -48,9 +48,7 @@ def add_commands(commands: Any) -> None:
     submit.set_defaults(run=run_submit)
 
     report = commands.add_parser("report", help="write HTML and Markdown reports of finished runs")
-    report.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run directories, sweeps, grids"
-    )
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, sweeps, grids")
     report.add_argument("--out", type=Path, help="folder for a comparison of several runs")
     report.set_defaults(run=run_report)
 
@@ -64,22 +62,14 @@ def add_commands(commands: Any) -> None:
     recipes = commands.add_parser("recipes", help="list the recipes that come with sokhan")
     recipes.set_defaults(run=run_recipes)
 
-    demo = commands.add_parser(
-        "demo", help="pack, train and report on generated corpora: the whole path"
-    )
-    demo.add_argument(
-        "--folder", type=Path, default=Path("demo"), help="where to (default: %(default)s)"
-    )
-    demo.add_argument(
-        "--ranks", type=int, default=2, help="training processes (default: %(default)s)"
-    )
+    demo = commands.add_parser("demo", help="pack, train and report on generated corpora: the whole path")
+    demo.add_argument("--folder", type=Path, default=Path("demo"), help="where to (default: %(default)s)")
+    demo.add_argument("--ranks", type=int, default=2, help="training processes (default: %(default)s)")
     demo.set_defaults(run=run_demo)
 
 
 def _add_print_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--print_config", action="store_true", help="print the whole recipe and stop"
-    )
+    parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
 
 
 def run_train(options: argparse.Namespace) -> int:

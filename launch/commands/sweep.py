@@ -22,9 +22,7 @@ def add_commands(commands: Any) -> None:
     add_cluster_options(sweep)
     add_options(sweep)
     sweep.add_argument("--at_most", type=int, metavar="N", help="trainings at the same time")
-    sweep.add_argument(
-        "--ranks", type=int, help="without SLURM: processes (default: one a GPU, else one)"
-    )
+    sweep.add_argument("--ranks", type=int, help="without SLURM: processes (default: one a GPU, else one)")
     sweep.add_argument(
         "--dry-run",
         action="store_true",
@@ -48,7 +46,12 @@ def run_sweep(options: argparse.Namespace) -> int:
     site = load_cluster(options.site, slurm)
     sweep = plan_sweep(load_grid(options.recipes[0]), site.recipe, overrides)
     how = How(
-        options.cluster, options.ranks, options.at_most, read_options(options, sweep.trainings),
-        typed_command(), dry_run=options.dry_run, wait=options.wait,
-    )  # fmt: skip
+        options.cluster,
+        options.ranks,
+        options.at_most,
+        read_options(options, sweep.trainings),
+        typed_command(),
+        dry_run=options.dry_run,
+        wait=options.wait,
+    )
     return train_sweep(sweep, site, how)

@@ -81,9 +81,11 @@ def cluster_facts() -> ClusterFacts:
     settings = parse_config(ask("scontrol", "show", "config"))
     shown = ask("sinfo", "-h", "-a", "-o", "%P|%a|%l|%D|%c|%m|%G")
     return ClusterFacts(
-        settings.get("ClusterName", ""), settings.get("SLURM_VERSION", ""), settings,
+        settings.get("ClusterName", ""),
+        settings.get("SLURM_VERSION", ""),
+        settings,
         tuple(parse_partitions(shown)),
-    )  # fmt: skip
+    )
 
 
 def accounting_answers() -> str:

@@ -155,9 +155,13 @@ def _torch() -> Finding:
     environment = {**os.environ, "DS_ACCELERATOR": "cuda" if count_gpus() else "cpu"}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _DEEP], env=environment, capture_output=True, text=True,
-            timeout=300, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", _DEEP],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return Finding("missing", "torch: did not start within 300 s")
     if done.returncode == 0:

@@ -32,9 +32,15 @@ from launch.slurm.submit import Where, choose
 # Before what is typed, after the site, whose settings are for training. A part cannot be saved
 # halfway, so nobody has to be told that its time is nearly up.
 _DEFAULTS = (
-    "--slurm.nodes", "1", "--slurm.tasks_per_node", "1", "--slurm.gpus_per_task", "0",
-    "--slurm.notice", "0s",
-)  # fmt: skip
+    "--slurm.nodes",
+    "1",
+    "--slurm.tasks_per_node",
+    "1",
+    "--slurm.gpus_per_task",
+    "0",
+    "--slurm.notice",
+    "0s",
+)
 
 
 @dataclass(frozen=True)

@@ -71,12 +71,16 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(personal)} | ours
     try:
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, errors="replace",
-            timeout=_PATIENCE, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
     except OSError:
         raise SchedulerDown(f"no SLURM on this machine: {command[0]} is not there") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerDown(
-            f"SLURM does not answer: {command[0]} took over {_PATIENCE:.0f} s"
-        ) from None
+        raise SchedulerDown(f"SLURM does not answer: {command[0]} took over {_PATIENCE:.0f} s") from None

@@ -53,17 +53,20 @@ def begin(submission: Submission, member: Member) -> Attempt:
     checkpoint = newest_checkpoint(member.run)
     ours = submission.start_id(member)
     begun = any(start.get("job") == ours for start in earlier_starts(member.run))
-    write_json(folder / "start.json", {
-        "time": now(),
-        "job": _job_id(submission),
-        "nodes": os.environ.get("SLURM_JOB_NODELIST"),
-        "pid": os.getpid(),
-        "checkpoint": checkpoint,
-        "logs": log_sizes(submission, member),
-        "port": free_port(os.environ.get("SLURM_JOB_ID", str(os.getpid()))),
-        # What the command said of an older run holds for the first start; later ones go on.
-        "flags": [] if begun else list(member.flags),
-    })  # fmt: skip
+    write_json(
+        folder / "start.json",
+        {
+            "time": now(),
+            "job": _job_id(submission),
+            "nodes": os.environ.get("SLURM_JOB_NODELIST"),
+            "pid": os.getpid(),
+            "checkpoint": checkpoint,
+            "logs": log_sizes(submission, member),
+            "port": free_port(os.environ.get("SLURM_JOB_ID", str(os.getpid()))),
+            # What the command said of an older run holds for the first start; later ones go on.
+            "flags": [] if begun else list(member.flags),
+        },
+    )
     attempt = Attempt(folder)
     if begun and (member.run / SUMMARY).is_file():
         close(attempt, Verdict("finished", TRAINED))  # requeued although it had finished
@@ -128,13 +131,16 @@ def _come_back(job: str, attempt: Attempt, verdict: Verdict) -> None:
 def close(attempt: Attempt, verdict: Verdict, *, failure: bool = False, told: bool = False) -> None:
     """Write down how a start ended, and print what went wrong unless it has been told. ``failure``:
     whether it counts for --slurm.failures."""
-    write_json(attempt.folder / "end.json", {
-        "time": now(),
-        "outcome": verdict.outcome,
-        "cause": "failure" if failure else "",
-        "code": verdict.code,
-        "words": verdict.words,
-    })  # fmt: skip
+    write_json(
+        attempt.folder / "end.json",
+        {
+            "time": now(),
+            "outcome": verdict.outcome,
+            "cause": "failure" if failure else "",
+            "code": verdict.code,
+            "words": verdict.words,
+        },
+    )
     if verdict.words and not told:
         print(verdict.words, file=sys.stderr, flush=True)
 
@@ -160,9 +166,7 @@ def _is_ours_to_requeue(job: str, deadline: float) -> bool:
             known = job_states([job]).get(job)
             if known is None:
                 return False
-            return known.state == "RUNNING" or known.reason.startswith(
-                ("TimeLimit", *_SCRIPT_ENDED)
-            )
+            return known.state == "RUNNING" or known.reason.startswith(("TimeLimit", *_SCRIPT_ENDED))
         except SchedulerDown as error:
             if not _has_time(error, deadline):
                 return False

@@ -58,11 +58,18 @@ def job_parameters(slurm: SlurmConfig, submission: Path, name: str) -> dict[str,
     said = {
         key: value
         for key in (
-            "partition", "account", "qos", "constraint", "nodelist", "exclude", "exclusive",
-            "mail_user", "mail_type",
+            "partition",
+            "account",
+            "qos",
+            "constraint",
+            "nodelist",
+            "exclude",
+            "exclusive",
+            "mail_user",
+            "mail_type",
         )
         if (value := getattr(slurm, key))
-    }  # fmt: skip
+    }
     if slurm.memory:
         more["mem"] = slurm.memory
     return {

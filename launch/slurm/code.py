@@ -32,18 +32,26 @@ def keep_code(folder: Path) -> None:
     commit = _git("rev-parse", "HEAD")
     # Whatever the user's git shows to people: this is to be applied again.
     plain = (
-        "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--binary",
-        "--src-prefix=a/", "--dst-prefix=b/",
-    )  # fmt: skip
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-relative",
+        "--binary",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+    )
     changes = _git("diff", *plain, "HEAD", "--", *PACKAGES) if commit else None
     others = ("ls-files", "-z", "--others", "--exclude-standard")
     new = _git(*others, "--", *PACKAGES) if commit else None
     (folder / "code.diff").write_bytes(changes or b"")
-    write_json(folder / "code.json", {
-        "commit": commit.decode().strip() if commit else None,
-        "changed": bool(changes or new),
-        "new_files": (new or b"").decode(errors="replace").split("\0")[:-1],
-    })  # fmt: skip
+    write_json(
+        folder / "code.json",
+        {
+            "commit": commit.decode().strip() if commit else None,
+            "changed": bool(changes or new),
+            "new_files": (new or b"").decode(errors="replace").split("\0")[:-1],
+        },
+    )
 
 
 def _git(*words: str) -> bytes | None:

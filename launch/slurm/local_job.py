@@ -34,10 +34,13 @@ def main(folder: Path, number: int) -> int:
     words = ""
     try:
         code = train(
-            [str(member.recipe_file)], [], ranks=member.ranks,
-            beginning=read_options(options, [member]), command=submission.settings["command"],
+            [str(member.recipe_file)],
+            [],
+            ranks=member.ranks,
+            beginning=read_options(options, [member]),
+            command=submission.settings["command"],
             words=attempt.folder,
-        )  # fmt: skip
+        )
     except InputError as error:
         code, words = WRONG_INPUT, f"error: {error}"
         print(words, file=sys.stderr)

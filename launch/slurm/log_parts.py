@@ -13,9 +13,7 @@ def log_sizes(submission: Submission, member: Member) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in logs}
 
 
-def part_of(
-    submission: Submission, member: Member, number: int, name: str
-) -> tuple[int, int | None]:
+def part_of(submission: Submission, member: Member, number: int, name: str) -> tuple[int, int | None]:
     """Where a start's part of a log begins and ends; None: it has no end yet. Raises InputError if
     there was no such start."""
     starts = {attempt.number: attempt for attempt in submission.attempts(member)}

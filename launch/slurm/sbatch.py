@@ -23,18 +23,27 @@ _OF_A_RANK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_AD
 # SBATCH_PARTITION over --slurm.partition, SBATCH_NO_REQUEUE over the requeueing. Here those are that
 # are not named after their option, and what means another kind of the same.
 _OPTION = {
-    "TIMELIMIT": "time", "NO_REQUEUE": "requeue", "MEM_PER_NODE": "mem", "MEM_PER_CPU": "mem",
-    "MEM_PER_GPU": "mem", "GPUS": "gpus", "GPUS_PER_NODE": "gpus", "GPUS_PER_TASK": "gpus",
-    "GPUS_PER_SOCKET": "gpus", "GRES": "gpus",
-}  # fmt: skip
+    "TIMELIMIT": "time",
+    "NO_REQUEUE": "requeue",
+    "MEM_PER_NODE": "mem",
+    "MEM_PER_CPU": "mem",
+    "MEM_PER_GPU": "mem",
+    "GPUS": "gpus",
+    "GPUS_PER_NODE": "gpus",
+    "GPUS_PER_TASK": "gpus",
+    "GPUS_PER_SOCKET": "gpus",
+    "GRES": "gpus",
+}
 _NEVER = ("SBATCH_ARRAY_INX", "SBATCH_WAIT")
 """These would make other jobs of ours, or have sbatch wait for their end."""
 
 
 def send_jobs(
-    folder: Path, tasks: Sequence[Callable[[], Any]], slurm: SlurmConfig,
+    folder: Path,
+    tasks: Sequence[Callable[[], Any]],
+    slurm: SlurmConfig,
     parameters: Mapping[str, Any],
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Submit callables, as one array if there are several; returns the numbers of their jobs.
 
     Raises InputError with sbatch's words if it refuses; then nothing was submitted.
@@ -53,9 +62,7 @@ def send_jobs(
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
         words = lines[-1].strip().rpartition("error:")[2].strip()
-        raise InputError(
-            f"sbatch refused the job: {words} (--cluster local: on this machine)"
-        ) from None
+        raise InputError(f"sbatch refused the job: {words} (--cluster local: on this machine)") from None
 
 
 def try_script(text: str) -> tuple[bool, str]:

@@ -187,9 +187,7 @@ def _accounted(jobs: Sequence[str]) -> Iterator[tuple[tuple[str, str], JobState]
                 yield from (((member, number), known) for member in members_of(job))
 
 
-def _wanted(
-    rows: Iterator[tuple[tuple[str, str], JobState]], wanted: set[str]
-) -> dict[str, JobState]:
+def _wanted(rows: Iterator[tuple[tuple[str, str], JobState]], wanted: set[str]) -> dict[str, JobState]:
     """Rows by the id that was asked for: the array's, the member's, or the member's own number."""
     found = {}
     for (job, number), state in rows:

@@ -111,11 +111,15 @@ class Submission:
         rows = _read(self.folder / _MEMBERS).get("members", [])
         return [
             Member(
-                row["number"], self.folder / row["recipe_file"], Path(row["run"]), row["ranks"],
-                tuple(row["flags"]), row.get("command", ""),
+                row["number"],
+                self.folder / row["recipe_file"],
+                Path(row["run"]),
+                row["ranks"],
+                tuple(row["flags"]),
+                row.get("command", ""),
             )
             for row in rows
-        ]  # fmt: skip
+        ]
 
     def job_of(self, member: Member) -> str:
         """The scheduler's number of one member: of an element of the array, where it is one."""

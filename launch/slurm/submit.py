@@ -56,9 +56,7 @@ class Training:
     """What trains it alone; empty: what was typed does."""
 
 
-def plan(
-    names: Sequence[str], overrides: Sequence[str], site: Site, beginning: Beginning
-) -> list[Training]:
+def plan(names: Sequence[str], overrides: Sequence[str], site: Site, beginning: Beginning) -> list[Training]:
     """The recipes that are left to train, checked as far as they can be without torch."""
     recipes = load_unfinished(names, [*site.recipe, *overrides], beginning)
     for recipe in recipes:
@@ -66,9 +64,7 @@ def plan(
     return [Training(recipe, beginning) for recipe in recipes]
 
 
-def submit(
-    trainings: Sequence[Training], site: Site, where: Where, *, command: str, wait: bool
-) -> int:
+def submit(trainings: Sequence[Training], site: Site, where: Where, *, command: str, wait: bool) -> int:
     """Submit one training, or several as an array; returns the exit code. Prints the job, where the
     runs lie and what to do next."""
     cluster = choose(where, site)
@@ -108,9 +104,16 @@ def _folder(trainings: Sequence[Training]) -> Path:
 
 
 def submit_members(
-    trainings: Sequence[Training], site: Site, cluster: Cluster, *, folder: Path, name: str,
-    command: str, at_most: int = 0, after: Sequence[str] = (),
-) -> Submission:  # fmt: skip
+    trainings: Sequence[Training],
+    site: Site,
+    cluster: Cluster,
+    *,
+    folder: Path,
+    name: str,
+    command: str,
+    at_most: int = 0,
+    after: Sequence[str] = (),
+) -> Submission:
     """Send trainings to the scheduler, as one array if there are several, at most ``at_most`` of them
     at once (0: all), none before the jobs ``after`` have ended. ``folder`` is the run's or the sweep's.
 
@@ -129,8 +132,13 @@ def submit_members(
             path = new_folder(folder)
             members = _write(path, trainings, site, command)
             job = _send(path, members, site, cluster, name, at_most, after)
-            facts = {"job": job, "cluster": cluster, "time": now(), "array": len(members) > 1,
-                     "host": platform.node()}  # fmt: skip
+            facts = {
+                "job": job,
+                "cluster": cluster,
+                "time": now(),
+                "array": len(members) > 1,
+                "host": platform.node(),
+            }
             submission = write_submission(Submission(path), facts)
     except BaseException:
         _take_back(path, job if cluster == "slurm" else "", [*runs, folder])
@@ -167,14 +175,10 @@ def choose(where: Where, site: Site) -> Cluster:
     """Which kind of cluster `auto` means here. Raises InputError where it cannot be had."""
     there = shutil.which("sbatch") is not None and shutil.which("srun") is not None
     if where == "slurm" and not there:
-        raise InputError(
-            "--cluster slurm: there is no sbatch on this machine; submit on a login node"
-        )
+        raise InputError("--cluster slurm: there is no sbatch on this machine; submit on a login node")
     cluster: Cluster = ("slurm" if there else "local") if where == "auto" else where
     if cluster != "slurm" and site.slurm.nodes > 1:
-        raise InputError(
-            f"--slurm.nodes is {site.slurm.nodes}, but without SLURM there is this machine only"
-        )
+        raise InputError(f"--slurm.nodes is {site.slurm.nodes}, but without SLURM there is this machine only")
     return cluster
 
 
@@ -198,9 +202,14 @@ def _write(path: Path, trainings: Sequence[Training], site: Site, command: str) 
 
 
 def _send(
-    path: Path, members: Sequence[Member], site: Site, cluster: Cluster, name: str, at_most: int,
+    path: Path,
+    members: Sequence[Member],
+    site: Site,
+    cluster: Cluster,
+    name: str,
+    at_most: int,
     after: Sequence[str],
-) -> str:  # fmt: skip
+) -> str:
     """The scheduler's number of the job."""
     if cluster == "debug":
         return str(os.getpid())

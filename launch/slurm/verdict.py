@@ -38,9 +38,7 @@ def judge(submission: Submission, member: Member, attempt: Attempt, code: int | 
         return Verdict("saved", STOPPED, again=True)
     hung = [word for word in words.values() if word.state == "hung_peer"]
     lines = errors(hung) or (
-        ["error: the batch script was killed"]
-        if code is None
-        else _silent(words, member.ranks, code)
+        ["error: the batch script was killed"] if code is None else _silent(words, member.ranks, code)
     )
     failures = sum(earlier.end.get("cause") == "failure" for earlier in submission.attempts(member))
     allowed = int(submission.settings["failures"])
@@ -59,7 +57,5 @@ def _silent(words: Mapping[int, RankStatus], ranks: int, code: int) -> list[str]
     quiet = [rank for rank in range(ranks) if rank not in words or words[rank].state == "started"]
     names = ", ".join(map(str, quiet[:8])) + (" ..." if len(quiet) > 8 else "")
     if quiet:
-        return [
-            f"error: rank {names} ended without a word, perhaps killed or out of memory (srun {code})"
-        ]
+        return [f"error: rank {names} ended without a word, perhaps killed or out of memory (srun {code})"]
     return [f"error: ranks lost their connections to each other (srun {code})"]

@@ -29,9 +29,7 @@ def live_members(submission: Submission, members: Sequence[Member]) -> set[Membe
         states = job_states([submission.job_of(member) for member in members])
         alive = {job for job, state in states.items() if not state.over}
         return {member for member in members if submission.job_of(member) in alive}
-    return {
-        member for member in members if process_of(submission, submission.newest_attempt(member))
-    }
+    return {member for member in members if process_of(submission, submission.newest_attempt(member))}
 
 
 def refuse_if_live(run: Path, certain: bool = True) -> None:

@@ -42,9 +42,7 @@ def find_pages(words: Sequence[str], folder: Path) -> list[PageJob]:
     """The jobs of pages that belong to what the words name, each once, oldest first: sweeps by folder
     or grid, folders of sweeps, submissions, jobs below ``folder``. Words without a page give none."""
     found = [page for word in words for page in _find(word, folder)]
-    return sorted(
-        {page.submission: page for page in found}.values(), key=lambda page: page.submission.name
-    )
+    return sorted({page.submission: page for page in found}.values(), key=lambda page: page.submission.name)
 
 
 def page_statuses(pages: Sequence[PageJob]) -> list[PageStatus]:

@@ -32,9 +32,7 @@ class Progress:
             return "-"
         if self.steps:
             return f"{self.step} of {self.steps}"
-        return (
-            f"{self.step}, epoch {self.epoch} of {self.epochs}" if self.epochs else str(self.step)
-        )
+        return f"{self.step}, epoch {self.epoch} of {self.epochs}" if self.epochs else str(self.step)
 
 
 def read_progress(run: Path, recipe_file: Path) -> Progress:

@@ -19,9 +19,7 @@ from launch.slurm.scheduler import JobState
 from launch.slurm.submission import FINAL, Attempt, Member, Submission, newest_checkpoint
 from launch.status.targets import Target
 
-State = Literal[
-    "waiting", "saved", "running", "finished", "failed", "stopped", "cancelled", "ended", "new"
-]
+State = Literal["waiting", "saved", "running", "finished", "failed", "stopped", "cancelled", "ended", "new"]
 """saved: stopped after a save, and waits to go on; stopped: the same, but nobody will start it again;
 ended: without a word; new: not started yet and in no queue."""
 PENDING: tuple[State, ...] = ("waiting", "saved", "running")

@@ -100,9 +100,13 @@ def _status(target: Target, known: JobState | None, answered: bool) -> Status:
     recipe_file = member.recipe_file if member else target.run / "config.yaml"
     standing = standing_of(target, known, answered)
     status = Status(
-        str(target.run), standing.state, standing.detail, target.label, target.job,
+        str(target.run),
+        standing.state,
+        standing.detail,
+        target.label,
+        target.job,
         progress=read_progress(target.run, recipe_file),
-    )  # fmt: skip
+    )
     if submission is None or member is None:
         return status
     starts = submission.attempts(member)

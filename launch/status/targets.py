@@ -84,9 +84,7 @@ def _of_sweep(name: str | Path) -> list[Target]:
     folder, members = open_sweep(name)
     ends = read_outcomes(folder)
     return [
-        replace(
-            _of_run(member.run.absolute()), label=member.label, end=ends.get(short_name(member.run))
-        )
+        replace(_of_run(member.run.absolute()), label=member.label, end=ends.get(short_name(member.run)))
         for member in members
     ]
 
@@ -114,9 +112,7 @@ def _of_job(job: str, folder: Path) -> list[Target]:
             return _members(submission, number, job)
     for path in folders:
         if path.parent.parent.suffix == ".parts" and path.is_dir():
-            raise InputError(
-                f"job {job}: packs a corpus; see `squeue -j {job}` and the logs in {path}"
-            )
+            raise InputError(f"job {job}: packs a corpus; see `squeue -j {job}` and the logs in {path}")
     raise InputError(
         f"job {job}: not submitted by sokhan, or its run directory is not below {folder} (--folder)"
     )

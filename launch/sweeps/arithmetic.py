@@ -128,9 +128,7 @@ def _share_of_forward(recipe: AnyRecipe, encoder: Encoder) -> float:
     if regime.kind == "freeze_first":
         frozen = min(regime.layers or 0, encoder.layers)
         return 3 - 2 * frozen / encoder.layers
-    if (
-        regime.kind == "embeddings_last"
-    ):  # gradients go down to the embeddings, through frozen layers
+    if regime.kind == "embeddings_last":  # gradients go down to the embeddings, through frozen layers
         return 2 + 1 / encoder.layers
     return 3.0
 

@@ -55,9 +55,7 @@ class Expected:
     """The hardware that it was measured on; empty: assumed."""
 
 
-def expect(
-    trainings: Sequence[GridMember], left: Collection[Path], machine: Machine
-) -> dict[Path, Expected]:
+def expect(trainings: Sequence[GridMember], left: Collection[Path], machine: Machine) -> dict[Path, Expected]:
     """Run directory of each training that is left -> what to expect of it. The others, if finished,
     are what it is measured by."""
     works: dict[Path, Work | None] = {}

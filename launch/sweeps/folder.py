@@ -76,9 +76,7 @@ def recorded(member: GridMember) -> SweepMember:
     return SweepMember(member.label, member.run, signature(member.recipe))
 
 
-def write_sweep(
-    folder: Path, grid: Grid, trainings: Sequence[GridMember], command: str
-) -> tuple[int, int]:
+def write_sweep(folder: Path, grid: Grid, trainings: Sequence[GridMember], command: str) -> tuple[int, int]:
     """Write ``sweep.yaml``; returns how many trainings are new in it, and how many are no longer.
 
     The folder is closed as the run directories are, to all but the first training's ``output.group``.
@@ -96,8 +94,11 @@ def write_sweep(
         for member in trainings
     ]
     document = {
-        "name": grid.name, "grid": str(grid.path.absolute()), "command": command, "members": rows,
-    }  # fmt: skip
+        "name": grid.name,
+        "grid": str(grid.path.absolute()),
+        "command": command,
+        "members": rows,
+    }
     group = trainings[0].recipe.output.group
     make_run_folder(folder, group)
     with writing_run(folder, group):
@@ -110,15 +111,11 @@ def read_sweep(folder: Path) -> list[SweepMember]:
     document = read_yaml(folder / SWEEP)
     try:
         return [
-            SweepMember(
-                str(row["label"]), _output_folder(folder) / row["run"], str(row["signature"])
-            )
+            SweepMember(str(row["label"]), _output_folder(folder) / row["run"], str(row["signature"]))
             for row in document["members"]
         ]
     except (KeyError, TypeError):
-        raise InputError(
-            f"{folder / SWEEP}: damaged; `sokhan sweep GRID` writes it again"
-        ) from None
+        raise InputError(f"{folder / SWEEP}: damaged; `sokhan sweep GRID` writes it again") from None
 
 
 def read_outcomes(folder: Path) -> dict[str, Outcome]:

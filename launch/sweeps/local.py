@@ -28,9 +28,7 @@ from launch.sweeps.folder import note_outcome, recorded
 from launch.sweeps.sweep import IN_HAND, look
 
 
-def train_here(
-    trainings: Sequence[GridMember], folder: Path, ranks: int, beginning: Beginning
-) -> int:
+def train_here(trainings: Sequence[GridMember], folder: Path, ranks: int, beginning: Beginning) -> int:
     """Train them on ``ranks`` processes each; returns the exit code: 0 all have finished, 1 some have
     failed, 75 stopped after a save, 128+n ended at once by signal n."""
     failed: list[tuple[GridMember, str]] = []
@@ -72,9 +70,13 @@ def _train(member: GridMember, ranks: int, beginning: Beginning) -> tuple[int, s
     with tempfile.TemporaryDirectory(prefix="sokhan-", ignore_cleanup_errors=True) as words:
         try:
             code = train(
-                [member.name], member.words, ranks=ranks, beginning=beginning,
-                command=train_command(member, ranks), words=Path(words),
-            )  # fmt: skip
+                [member.name],
+                member.words,
+                ranks=ranks,
+                beginning=beginning,
+                command=train_command(member, ranks),
+                words=Path(words),
+            )
         except (InputError, OSError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             return FAILED, f"error: {error}"

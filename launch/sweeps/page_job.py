@@ -77,9 +77,7 @@ def read_page(submission: Path) -> PageJob | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{submission / PAGE}: damaged; remove it, `squeue` still knows the job"
-        ) from None
+        raise InputError(f"{submission / PAGE}: damaged; remove it, `squeue` still knows the job") from None
 
 
 def wait_for_page(page: PageJob) -> int:

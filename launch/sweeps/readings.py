@@ -64,9 +64,7 @@ def train_reading(
 
 
 @lru_cache(maxsize=256)
-def part_reading(
-    shards: str, split: str, part: str, items: int, longest: float, kind: str
-) -> Reading:
+def part_reading(shards: str, split: str, part: str, items: int, longest: float, kind: str) -> Reading:
     """One evaluation of a part, its items sorted by length."""
     import numpy as np
 

@@ -43,14 +43,19 @@ def submit_sweep(
     for level in levels(left, jobs):
         after = sorted({jobs[member.source] for member in level if member.source in jobs})
         trainings = [
-            Training(member.recipe, how.beginning, member.source, train_command(member))
-            for member in level
+            Training(member.recipe, how.beginning, member.source, train_command(member)) for member in level
         ]
         try:
             submission = submit_members(
-                trainings, how.site, "slurm", folder=folder, name=sweep.grid.name, command=how.command,
-                at_most=how.at_most, after=after,
-            )  # fmt: skip
+                trainings,
+                how.site,
+                "slurm",
+                folder=folder,
+                name=sweep.grid.name,
+                command=how.command,
+                at_most=how.at_most,
+                after=after,
+            )
         except InputError as error:
             if not sent:
                 raise
@@ -80,8 +85,7 @@ def levels(left: Sequence[GridMember], in_hand: Mapping[Path, str]) -> list[list
         waits = member.source in depth or member.source in in_hand
         depth[member.run] = 1 + depth.get(member.source, 0) if member.source and waits else 0
     return [
-        [member for member in left if depth[member.run] == level]
-        for level in sorted(set(depth.values()))
+        [member for member in left if depth[member.run] == level] for level in sorted(set(depth.values()))
     ]
 
 

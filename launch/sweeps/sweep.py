@@ -63,9 +63,7 @@ def look(trainings: Sequence[SweepMember], folder: Path) -> tuple[list[Status], 
             detail = "holds a finished run with other settings; --overwrite replaces it"
             status = replace(status, state="failed", detail=detail)
         elif status.state == "finished" and (changed := changed_input(member.run)):
-            detail = (
-                f"holds a finished run from before {changed} was made anew; --overwrite replaces it"
-            )
+            detail = f"holds a finished run from before {changed} was made anew; --overwrite replaces it"
             status = replace(status, state="failed", detail=detail)
         elif outcome and status.state not in (*IN_HAND, "finished"):
             status = replace(status, state="failed", detail=last_line(outcome.words))
@@ -78,9 +76,7 @@ def left_to_do(
 ) -> list[GridMember]:
     """Those that have neither finished nor are seen to; with ``--overwrite`` the finished ones too."""
     done = IN_HAND if beginning.overwrite else (*IN_HAND, "finished")
-    return [
-        member for member, status in zip(trainings, found, strict=True) if status.state not in done
-    ]
+    return [member for member, status in zip(trainings, found, strict=True) if status.state not in done]
 
 
 def check_all(trainings: Sequence[GridMember], ranks: int, gpus: int, beginning: Beginning) -> None:
@@ -138,11 +134,7 @@ def for_report(paths: Sequence[Path]) -> Wanted:
         folder, trainings = open_sweep(path)
         found, _ = look(trainings, folder)
         done = [m.run for m, s in zip(trainings, found, strict=True) if s.state == "finished"]
-        others = [
-            _unfinished(m, s)
-            for m, s in zip(trainings, found, strict=True)
-            if s.state != "finished"
-        ]
+        others = [_unfinished(m, s) for m, s in zip(trainings, found, strict=True) if s.state != "finished"]
         if not done:
             raise InputError(f"{path}: none of {len(found)} trainings has finished; {others[0]}")
         study = folder if len(paths) == 1 and is_study(folder) else None

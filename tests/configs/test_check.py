@@ -83,13 +83,21 @@ def test_how_heads_are_scored_needs_importance(key: str, value: str) -> None:
         ("demo/hubert", ["--model.cache", "true"], "model.cache' keeps pooled features"),
         (
             "demo/hubert",
-            ["--model.cache", "true", "--model.trains", "head", "--data.balance", "none",
-             "--model.padding", "stock"],
+            [
+                "--model.cache",
+                "true",
+                "--model.trains",
+                "head",
+                "--data.balance",
+                "none",
+                "--model.padding",
+                "stock",
+            ],
             "model.cache' needs model.padding exact",
         ),
         ("demo/hubert", ["--model.max_seconds", "0"], "model.max_seconds' is 0.0; it must be finite"),
     ],
-)  # fmt: skip
+)
 def test_models(recipe: str, change: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         load_recipe(recipe, change)

@@ -71,8 +71,13 @@ def test_recipe_fields_of_a_site(site: WriteSite) -> None:
     }
     loaded = load_cluster(site({"recipe": section}))
     assert loaded.recipe == (
-        "--data.stage", "/l", "--output.folder", "/scratch/x", "--tracking.entity", "team",
-    )  # fmt: skip
+        "--data.stage",
+        "/l",
+        "--output.folder",
+        "/scratch/x",
+        "--tracking.entity",
+        "team",
+    )
     recipe = load_recipe("demo/bert_full", [*loaded.recipe, "--output.folder", "mine"])
     assert (recipe.output.folder, recipe.data.stage) == ("mine", "/l")
 
@@ -105,9 +110,7 @@ def test_wrong_site_files(document: object, message: str, site: WriteSite) -> No
 
 
 def test_no_such_site() -> None:
-    with pytest.raises(
-        InputError, match=r"nowhere: no such site file; .* come with sokhan: example"
-    ):
+    with pytest.raises(InputError, match=r"nowhere: no such site file; .* come with sokhan: example"):
         load_cluster("nowhere")
 
 
@@ -143,10 +146,16 @@ def test_wrong_words(words: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("45s", 45), ("90m", 5400), ("12h", 43200), ("2d", 172800), ("12:00:00", 43200),
-        ("0:01:30", 90), ("1-12:00:00", 129600), ("0s", 0),
+        ("45s", 45),
+        ("90m", 5400),
+        ("12h", 43200),
+        ("2d", 172800),
+        ("12:00:00", 43200),
+        ("0:01:30", 90),
+        ("1-12:00:00", 129600),
+        ("0s", 0),
     ],
-)  # fmt: skip
+)
 def test_times(text: str, seconds: int) -> None:
     assert duration("slurm.time", text) == seconds
 
@@ -206,10 +215,17 @@ def test_an_option_of_a_container_runtime_is_never_its_command(runtime: Any, opt
 @pytest.mark.parametrize(
     "name",
     [
-        "WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "apikey",
-        "PGPASSWORD", "MY_PASSPHRASE", "GOOGLE_APPLICATION_CREDENTIALS", "AUTH_TOKENS",
+        "WANDB_API_KEY",
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "apikey",
+        "PGPASSWORD",
+        "MY_PASSPHRASE",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "AUTH_TOKENS",
     ],
-)  # fmt: skip
+)
 def test_secrets_are_refused(name: str, site: WriteSite) -> None:
     ours = site({"slurm": {"environment": {name: "canary-1"}}})
     for file, words in ((None, [f"--slurm.environment.{name}", "canary-1"]), (ours, [])):
@@ -252,22 +268,25 @@ def test_a_key_that_is_left_blank_is_not_said(site: WriteSite) -> None:
 
 def test_setup_lines_may_read_secrets() -> None:
     """The script holds where they are, not what they are."""
-    lines = ["export HF_TOKEN=$(cat ~/.hf)", 'HF_TOKEN="$OTHER" log_in', "export A=1", "keychain",
-             'wandb login "$(cat ~/.key)"', "wandb login || exit", "x --token $HF_TOKEN",
-             "curl https://example.org:8080/a@b"]  # fmt: skip
+    lines = [
+        "export HF_TOKEN=$(cat ~/.hf)",
+        'HF_TOKEN="$OTHER" log_in',
+        "export A=1",
+        "keychain",
+        'wandb login "$(cat ~/.key)"',
+        "wandb login || exit",
+        "x --token $HF_TOKEN",
+        "curl https://example.org:8080/a@b",
+    ]
     check_slurm(SlurmConfig(setup=tuple(lines)))
 
 
-@pytest.mark.parametrize(
-    "name", ["TOKENIZERS_PARALLELISM", "NCCL_SOCKET_IFNAME", "OMP_NUM_THREADS"]
-)
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "NCCL_SOCKET_IFNAME", "OMP_NUM_THREADS"])
 def test_other_variables_are_not(name: str) -> None:
     assert load_cluster(None, [f"--slurm.environment.{name}=x"]).slurm.environment == {name: "x"}
 
 
-@pytest.mark.parametrize(
-    "name", ["PYTHONPATH", "PYTHONSAFEPATH", "SOKHAN_SUBMISSION", "SOKHAN_STATUS"]
-)
+@pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONSAFEPATH", "SOKHAN_SUBMISSION", "SOKHAN_STATUS"])
 def test_what_a_job_needs_to_find_its_code_is_not_changed(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is set by sokhan itself"):
         check_slurm(SlurmConfig(environment={name: "x"}))

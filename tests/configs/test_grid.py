@@ -40,9 +40,7 @@ def test_all_combinations_by_recipe_value_and_seed(tmp_path: Path) -> None:
     assert (grid.name, grid.at_most, grid.path) == ("mine", 3, path)
     trainings = members(grid)
     assert len(trainings) == 2 * 2 * 2 * 2
-    told = [
-        (m.recipe.recipe, m.recipe.optim.lr, m.recipe.optim.clip, m.recipe.seed) for m in trainings
-    ]
+    told = [(m.recipe.recipe, m.recipe.optim.lr, m.recipe.optim.clip, m.recipe.seed) for m in trainings]
     assert told[:5] == [
         ("bert_full", 1e-5, 0.5, 3),
         ("bert_full", 1e-5, 0.5, 1),
@@ -128,7 +126,7 @@ def test_without_seeds_each_recipe_keeps_its_own(tmp_path: Path) -> None:
         ([1], "must be a mapping"),
         ("recipes: [", "not readable as YAML"),
     ],
-)  # fmt: skip
+)
 def test_wrong_grids(tmp_path: Path, document: object, message: str) -> None:
     path = write(tmp_path, document)
     with pytest.raises(InputError, match=message) as error:
@@ -137,9 +135,7 @@ def test_wrong_grids(tmp_path: Path, document: object, message: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["--seed", "1"], ["--optim.lr=1"], ["--output.name", "x"]])
-def test_what_tells_members_apart_is_not_for_the_command_line(
-    tmp_path: Path, words: list[str]
-) -> None:
+def test_what_tells_members_apart_is_not_for_the_command_line(tmp_path: Path, words: list[str]) -> None:
     grid = load_grid(write(tmp_path, {**SMALL, "grid": {"optim.lr": [1, 2]}}))
     with pytest.raises(InputError, match="differs between the members") as error:
         members(grid, (), words)

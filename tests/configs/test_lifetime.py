@@ -74,9 +74,7 @@ def test_orphans_are_adopted() -> None:
         "ctypes.CDLL(None).prctl(37, ctypes.byref(is_adopter))\n"
         "print(is_adopter.value)\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
-    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert answer.stdout.split() == ["1", "0"], answer.stderr
 
 

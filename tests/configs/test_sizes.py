@@ -25,6 +25,8 @@ def test_base_is_what_transformers_makes(size: EncoderSize) -> None:
     for stock in (BertConfig(), HubertConfig()):
         assert {key: getattr(stock, key) for key in size.architecture} == size.architecture
     assert HUBERT_SIZES["large"].architecture == {
-        "num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+        "hidden_size": 1024,
+        "num_attention_heads": 16,
         "intermediate_size": 4096,
-    }  # fmt: skip
+    }

@@ -35,8 +35,11 @@ def test_settings_of_all_then_of_a_part_then_its_grid(tmp_path: Path) -> None:
         {**FIRST, "title": "One", "text": "why", "settings": {"optim.lr": 2e-3}},
         {**SECOND, "grid": {"loop.epochs": [7, 8]}, "curve": "loop.epochs"},
         settings={"loop.epochs": 5, "optim.lr": 1e-3},
-        title="Both", method="how", baselines=True, at_most=3,
-    )  # fmt: skip
+        title="Both",
+        method="how",
+        baselines=True,
+        at_most=3,
+    )
     grid = load_grid(path)
     assert (grid.title, grid.method, grid.baselines, grid.at_most) == ("Both", "how", True, 3)
     assert grid.is_study and [part.title for part in grid.parts] == ["One", ""]
@@ -78,8 +81,9 @@ def test_a_part_goes_on_from_the_models_of_another(tmp_path: Path) -> None:
         assert member.source is not None
         source = by_run[member.source]
         assert (source.recipe.seed, source.recipe.optim.lr) == (
-            member.recipe.seed, member.recipe.optim.lr,
-        )  # fmt: skip
+            member.recipe.seed,
+            member.recipe.optim.lr,
+        )
         assert member.recipe.model.pretrained == str(member.source / "model")
         assert member.recipe.model.revision is None
         assert load_recipe(member.name, member.words) == member.recipe
@@ -146,8 +150,10 @@ def test_fields_that_vary_together(tmp_path: Path) -> None:
         ([FIRST, {**SECOND, "start_from": {**START, "recipe": "x"}}], "part 'first' has no recipe 'x'"),
         ([{**FIRST, "start_from": START}], "the parts wait for each other: first -> first"),
         (
-            [{**FIRST, "start_from": {"part": "second", "recipe": "demo/bert_freeze"}},
-             {**SECOND, "start_from": START}],
+            [
+                {**FIRST, "start_from": {"part": "second", "recipe": "demo/bert_freeze"}},
+                {**SECOND, "start_from": START},
+            ],
             "wait for each other: first -> second -> first",
         ),
         (
@@ -163,7 +169,7 @@ def test_fields_that_vary_together(tmp_path: Path) -> None:
             "in part 'first' 2 trainings have its seed .* 'bert_full optim.lr=0.0001 seed 0', 'bert",
         ),
     ],
-)  # fmt: skip
+)
 def test_wrong_parts(tmp_path: Path, parts: list[Any], message: str) -> None:
     path = write(tmp_path, *parts)
     with pytest.raises(InputError, match=message) as error:

@@ -15,17 +15,17 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 """Real corpora, beside the checkout."""
 
 
-def tone(
-    seconds: float = 0.1, rate: int = SAMPLE_RATE, hertz: float = 440.0
-) -> NDArray[np.float64]:
+def tone(seconds: float = 0.1, rate: int = SAMPLE_RATE, hertz: float = 440.0) -> NDArray[np.float64]:
     """(samples,) of a sine at half of full scale."""
     return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
 
 
 def encoded(
-    samples: NDArray[np.float64], rate: int = SAMPLE_RATE, container: str = "WAV",
+    samples: NDArray[np.float64],
+    rate: int = SAMPLE_RATE,
+    container: str = "WAV",
     subtype: str = "PCM_16",
-) -> bytes:  # fmt: skip
+) -> bytes:
     """The bytes of an audio file."""
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format=container, subtype=subtype)

@@ -34,9 +34,7 @@ def key_of(number: int) -> str:
 
 def main(out: Path, deadly: int) -> None:
     """Pack, printing one line on errors as a command would."""
-    corpus = Corpus(
-        "slow", "text", False, range(5000), partial(load, deadly=deadly), key_of, settings={}
-    )
+    corpus = Corpus("slow", "text", False, range(5000), partial(load, deadly=deadly), key_of, settings={})
 
     def progress(done: int, total: int) -> None:
         if done == 1:

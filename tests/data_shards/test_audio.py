@@ -44,9 +44,16 @@ def test_stereo_is_mixed() -> None:
 
 @pytest.mark.parametrize(
     ("container", "subtype"),
-    [("WAV", "PCM_U8"), ("WAV", "PCM_24"), ("WAVEX", "PCM_16"), ("FLAC", "PCM_16"),
-     ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16")],
-)  # fmt: skip
+    [
+        ("WAV", "PCM_U8"),
+        ("WAV", "PCM_24"),
+        ("WAVEX", "PCM_16"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("AIFF", "PCM_16"),
+    ],
+)
 def test_containers(container: str, subtype: str) -> None:
     clip = load_bytes(encoded(tone(0.5), container=container, subtype=subtype), "a")
     spectrum = np.abs(np.fft.rfft(clip.audio))
@@ -55,9 +62,15 @@ def test_containers(container: str, subtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("container", "subtype"),
-    [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("AIFF", "PCM_16"),
-     ("MP3", "MPEG_LAYER_III")],
-)  # fmt: skip
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "FLOAT"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("AIFF", "PCM_16"),
+        ("MP3", "MPEG_LAYER_III"),
+    ],
+)
 @pytest.mark.parametrize("kept", [0.5, 0.95])
 def test_truncated(container: str, subtype: str, kept: float) -> None:
     data = encoded(tone(1.0), container=container, subtype=subtype)

@@ -23,9 +23,7 @@ def tone(hertz: float, samples: int = SAMPLE_RATE) -> NDArray[np.float32]:
 
 
 def test_a_change_follows_from_its_four_numbers() -> None:
-    drawn = {
-        where: draw_change(CONFIG, *where) for where in product((0, 1), (1, 2), range(20), (1, 2))
-    }
+    drawn = {where: draw_change(CONFIG, *where) for where in product((0, 1), (1, 2), range(20), (1, 2))}
     assert drawn == {where: draw_change(CONFIG, *where) for where in drawn}
     assert len({change.noise_seed for change in drawn.values()}) == len(drawn)
 

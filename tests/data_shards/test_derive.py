@@ -33,9 +33,7 @@ CONFIG = AugmentConfig()
 
 
 @pytest.fixture(scope="module")
-def corpus(
-    speech_shards: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ShardIndex, Split, Path]:
+def corpus(speech_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ShardIndex, Split, Path]:
     """A copy of the speech shards with its derived set."""
     root = tmp_path_factory.mktemp("derive") / "shards"
     shutil.copytree(speech_shards, root)
@@ -130,12 +128,9 @@ def test_what_balancing_changes(corpus: tuple[ShardIndex, Split, Path], balance:
     index, split, folder = corpus
     rows = split.rows("train")
     entries = select_entries(rows, np.asarray(index.label)[rows], balance, 0)
-    plan = plan_epoch(
-        entries, index.length, index.shard, seed=0, epoch=1, batching=Batching(2, items=8)
-    )
+    plan = plan_epoch(entries, index.length, index.shard, seed=0, epoch=1, batching=Batching(2, items=8))
     dataset = MicroBatches(index.root, entries_and_audio, Augmentation(CONFIG, 0, folder))
-    read = [entry for batch in open_loader(dataset, RankRequests(plan, 1, 0, 1), 0, False)
-            for entry in batch]  # fmt: skip
+    read = [entry for batch in open_loader(dataset, RankRequests(plan, 1, 0, 1), 0, False) for entry in batch]
     labels = [item.label for _, _, item in read]
     assert len(set(np.bincount(labels)[np.unique(labels)])) == 1, "classes are even"
     shards, unchanged, semitones = ShardReader(index.root), [], set()

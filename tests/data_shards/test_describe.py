@@ -26,14 +26,23 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> ShardIndex:
     out = tmp_path_factory.mktemp("audio")
     samples = (
         Sample(
-            f"s{n:02d}", LABELS[n % 3 == 0], SPEAKERS[n // 10],
+            f"s{n:02d}",
+            LABELS[n % 3 == 0],
+            SPEAKERS[n // 10],
             audio=np.zeros(1600 * (n + 1), np.float32),
             groups={"gender": "female" if n < 20 else "male"},
         )
         for n in range(30)
-    )  # fmt: skip
-    write_shards(map(encode_sample, samples), out, corpus="گفتار", kind="audio", synthetic=True,
-                 samples_per_shard=10, settings={})  # fmt: skip
+    )
+    write_shards(
+        map(encode_sample, samples),
+        out,
+        corpus="گفتار",
+        kind="audio",
+        synthetic=True,
+        samples_per_shard=10,
+        settings={},
+    )
     return open_index(out)
 
 
@@ -42,11 +51,17 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> ShardIndex:
     """12 pairs of 3 to 14 words."""
     out = tmp_path_factory.mktemp("text")
     samples = (
-        Sample(f"t{n}", "ecn"[n % 3], text=TextPair("یک دو", "سه " * (n + 1), "یک", "سه"))
-        for n in range(12)
+        Sample(f"t{n}", "ecn"[n % 3], text=TextPair("یک دو", "سه " * (n + 1), "یک", "سه")) for n in range(12)
     )
-    write_shards(map(encode_sample, samples), out, corpus="pairs", kind="text", synthetic=False,
-                 samples_per_shard=6, settings={})  # fmt: skip
+    write_shards(
+        map(encode_sample, samples),
+        out,
+        corpus="pairs",
+        kind="text",
+        synthetic=False,
+        samples_per_shard=6,
+        settings={},
+    )
     return open_index(out)
 
 
@@ -130,9 +145,7 @@ def test_no_split(audio: ShardIndex) -> None:
 
 
 def test_tables_are_aligned() -> None:
-    assert (
-        text_table(["a", "long"], [["word", 1], ["b", 22]]) == "a     long\nword     1\nb       22"
-    )
+    assert text_table(["a", "long"], [["word", 1], ["b", 22]]) == "a     long\nword     1\nb       22"
 
 
 def test_persian_text_is_joined_and_put_in_drawing_order() -> None:

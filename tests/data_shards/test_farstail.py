@@ -36,9 +36,7 @@ def test_real_farstail() -> None:
     assert splits == {"train": 7266, "validation": 1537, "test": 1564}
     test = [row for row in corpus.items if row.groups["source_split"] == "test"]
     assert Counter(row.label for row in test) == {"e": 519, "c": 510, "n": 535}
-    assert all(
-        row.groups.keys() == {"source_split", "hard_hypothesis", "hard_overlap"} for row in test
-    )
+    assert all(row.groups.keys() == {"source_split", "hard_hypothesis", "hard_overlap"} for row in test)
     assert len({corpus.key(row) for row in corpus.items}) == len(corpus.items) == 10367
     texts = [text for row in corpus.items for text in (row.premise, row.hypothesis)]
     assert sum("\t" in text for text in texts) == 20  # inside quotes
@@ -49,12 +47,17 @@ def test_samples(tmp_path: Path) -> None:
     corpus = farstail.list_corpus([write(tmp_path)], RAW)
     samples = [corpus.load(row) for row in corpus.items]
     assert [s.key for s in samples] == [
-        "train-00001", "validation-00001", "validation-00002", "test-00001",
-    ]  # fmt: skip
+        "train-00001",
+        "validation-00001",
+        "validation-00002",
+        "test-00001",
+    ]
     assert samples[0].groups == {"source_split": "train"} and samples[0].label == "c"
     assert samples[3].groups == {
-        "source_split": "test", "hard_hypothesis": "0", "hard_overlap": "1",
-    }  # fmt: skip
+        "source_split": "test",
+        "hard_hypothesis": "0",
+        "hard_overlap": "1",
+    }
     pair = samples[0].text
     assert pair is not None and pair.premise == pair.premise_processed == "سیب سرخ است."
 
@@ -126,10 +129,13 @@ def test_wrong_encoding(tmp_path: Path, encoding: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("header", "words"),
-    [("premise\thypotesis\tlabel", "'hypotesis' is unknown; did you mean 'hypothesis'"),
-     ("premise\thypothesis", "no column 'label'"), ("premise,hypothesis,label", "is unknown"),
-     ("premise\tlabel\tlabel", "'label' occurs twice")],
-)  # fmt: skip
+    [
+        ("premise\thypotesis\tlabel", "'hypotesis' is unknown; did you mean 'hypothesis'"),
+        ("premise\thypothesis", "no column 'label'"),
+        ("premise,hypothesis,label", "is unknown"),
+        ("premise\tlabel\tlabel", "'label' occurs twice"),
+    ],
+)
 def test_bad_header(tmp_path: Path, header: str, words: str) -> None:
     write(tmp_path, header + "\n" + GOOD)
     with pytest.raises(InputError, match=rf"Train-word\.csv: line 1: .*{words}"):

@@ -91,9 +91,7 @@ def rewrite(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
         lambda path: np.save(path, np.zeros(2, np.int16)),
     ],
 )
-def test_damaged_columns_are_refused_in_one_line(
-    folder: Path, damage: Callable[[Path], object]
-) -> None:
+def test_damaged_columns_are_refused_in_one_line(folder: Path, damage: Callable[[Path], object]) -> None:
     damage(folder / "index" / "label.npy")
     with pytest.raises(InputError, match=r"label.npy: .*; pack again") as caught:
         _ = open_index(folder).label

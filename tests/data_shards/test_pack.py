@@ -55,9 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_any_number_of_processes_gives_the_same_bytes(slow_tones: Path, tmp_path: Path) -> None:
     corpus = manifest.list_corpus(slow_tones)
     calls: list[tuple[int, int]] = []
-    first = pack(
-        corpus, tmp_path / "one", PackSettings(processes=1), lambda *call: calls.append(call)
-    )
+    first = pack(corpus, tmp_path / "one", PackSettings(processes=1), lambda *call: calls.append(call))
     second = pack(corpus, tmp_path / "two", PackSettings(processes=2))
     assert first == second and contents(tmp_path / "one") == contents(tmp_path / "two")
     assert calls == [(n, CLIPS) for n in range(1, CLIPS + 1)]
@@ -157,8 +155,12 @@ def start(out: Path, deadly: int = -1) -> subprocess.Popen[str]:
     """A packing command of its own, in its own process group."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.data_shards.slow_corpus", str(out), str(deadly)],
-        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def to_main(process: subprocess.Popen[str], number: int) -> None:

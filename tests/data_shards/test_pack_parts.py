@@ -65,17 +65,13 @@ def packed(corpus: Corpus, settings: PackSettings, parts: int, out: Path) -> Non
 
 def same(one: Path, other: Path) -> str:
     """What `diff` says of two folders; nothing where they are the same."""
-    answer = subprocess.run(
-        ["diff", "-r", str(one), str(other)], capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run(["diff", "-r", str(one), str(other)], capture_output=True, text=True, check=False)
     return answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 31])
 @pytest.mark.parametrize("kind", ["wav", "flac", "text"])
-def test_any_number_of_parts_gives_the_same_bytes(
-    tones: Path, tmp_path: Path, kind: str, parts: int
-) -> None:
+def test_any_number_of_parts_gives_the_same_bytes(tones: Path, tmp_path: Path, kind: str, parts: int) -> None:
     corpus = pairs() if kind == "text" else manifest.list_corpus(tones)
     settings = replace(SETTINGS, audio_format="flac" if kind == "flac" else "wav")
     whole = pack(corpus, tmp_path / "whole", settings)
@@ -292,8 +288,12 @@ def start(out: Path) -> subprocess.Popen[str]:
     it goes on when it reads a line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.data_shards.test_pack_parts", str(out)],
-        cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout is not None and process.stdout.readline() == "packing\n"
     return process
 

@@ -28,9 +28,7 @@ def micro_batches(made: EpochPlan) -> list[np.ndarray]:
     window=st.integers(1, 300),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_entry_once_within_the_budget(
-    lengths: list[int], budget: int, m: int, window: int
-) -> None:
+def test_every_entry_once_within_the_budget(lengths: list[int], budget: int, m: int, window: int) -> None:
     size = np.array(lengths)
     made = plan(size, budget, m, window)
     pieces = micro_batches(made)

@@ -113,9 +113,7 @@ def test_ranks_share_the_same_global_steps(case: dict[str, int | None], ranks: i
 
 
 def test_epochs_and_seeds_differ() -> None:
-    case = dict(
-        n=100, micro_batches=2, items=10, budget=1, window=400, shard_size=5, seed=0, epoch=1
-    )
+    case = dict(n=100, micro_batches=2, items=10, budget=1, window=400, shard_size=5, seed=0, epoch=1)
     first = build(case)[0].digest()
     assert first != build({**case, "epoch": 2})[0].digest()
     assert first != build({**case, "seed": 1})[0].digest()
@@ -131,9 +129,7 @@ def test_lanes_read_their_shards_in_order() -> None:
         seen = [
             int(s)
             for step in range(plan.steps - 20)  # the rest is dealt anew at the end
-            for s in shards[
-                plan.rows[plan.offsets[step * m + lane] : plan.offsets[step * m + lane + 1]]
-            ]
+            for s in shards[plan.rows[plan.offsets[step * m + lane] : plan.offsets[step * m + lane + 1]]]
         ]
         order = list(dict.fromkeys(seen))
         # A shard that has been left for more than a window is never visited again.
@@ -208,10 +204,12 @@ def test_evaluation_sees_every_entry_once(n: int, items: int, m: int, by_length:
     expected = sorted(zip(entries.rows.tolist(), entries.copies.tolist(), strict=True))
     assert counted_entries(plan) == expected
     alone = plan_evaluation(entries, lengths, items=items, micro_batches=1)
-    pieces = [plan.rows[a:b].tolist() for a, b, c in zip(
-        plan.offsets, plan.offsets[1:], plan.counted, strict=False) if c]  # fmt: skip
-    whole = [alone.rows[a:b].tolist() for a, b in zip(
-        alone.offsets, alone.offsets[1:], strict=False)]  # fmt: skip
+    pieces = [
+        plan.rows[a:b].tolist()
+        for a, b, c in zip(plan.offsets, plan.offsets[1:], plan.counted, strict=False)
+        if c
+    ]
+    whole = [alone.rows[a:b].tolist() for a, b in zip(alone.offsets, alone.offsets[1:], strict=False)]
     assert pieces == whole
 
 
@@ -232,8 +230,7 @@ def test_buckets_pad_little_on_lengths_like_speech() -> None:
 
     def padding(batching: Batching) -> float:
         plan = plan_epoch(entries, lengths, np.zeros(3000), seed=0, epoch=1, batching=batching)
-        pieces = [lengths[plan.rows[a:b]] for a, b in zip(
-            plan.offsets, plan.offsets[1:], strict=False)]  # fmt: skip
+        pieces = [lengths[plan.rows[a:b]] for a, b in zip(plan.offsets, plan.offsets[1:], strict=False)]
         return float(1 - sum(p.sum() for p in pieces) / sum(p.max() * len(p) for p in pieces))
 
     assert padding(Batching(1, budget=4000)) < 0.06 < 0.4 < padding(Batching(1, items=16))

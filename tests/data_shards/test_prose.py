@@ -44,9 +44,11 @@ def test_a_paragraph_a_line(files: list[Path], tmp_path: Path) -> None:
     index = packed(tmp_path / "out", list_corpus(files, steps=PLAIN))
     assert index.manifest.kind == "prose" and index.manifest.labels == ("text",)
     assert texts(index) == {
-        "news-000001": ("یک خبر است", ""), "news-000004": ("دو خبر", ""),
-        "sport-000001": ("سه ورزش", ""), "sport-000002": ("چهار", ""),
-    }  # fmt: skip
+        "news-000001": ("یک خبر است", ""),
+        "news-000004": ("دو خبر", ""),
+        "sport-000001": ("سه ورزش", ""),
+        "sport-000002": ("چهار", ""),
+    }
 
 
 def test_lines_that_show_nothing_are_left_out(tmp_path: Path) -> None:
@@ -64,9 +66,7 @@ def test_a_line_that_processing_empties_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_pairs_of_the_published_training_part(
-    files: list[Path], text_shards: Path, tmp_path: Path
-) -> None:
+def test_pairs_of_the_published_training_part(files: list[Path], text_shards: Path, tmp_path: Path) -> None:
     """Whatever other splits lie beside it."""
     shards = tmp_path / "shards"
     shutil.copytree(text_shards, shards)
@@ -82,9 +82,7 @@ def test_pairs_of_the_published_training_part(
         list_corpus(files, pairs=shards, steps=PLAIN)
 
 
-def test_pairs_of_the_training_part_alone(
-    files: list[Path], text_shards: Path, tmp_path: Path
-) -> None:
+def test_pairs_of_the_training_part_alone(files: list[Path], text_shards: Path, tmp_path: Path) -> None:
     index = packed(tmp_path / "out", list_corpus(files, pairs=text_shards, steps=PLAIN), 2)
     source = open_index(text_shards)
     train = {f"pair-{source.key(int(row))}" for row in load_split(source).rows("train")}

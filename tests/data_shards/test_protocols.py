@@ -67,9 +67,7 @@ def test_shares_add_up_and_are_the_nearest() -> None:
 @pytest.mark.parametrize("folds", [5, 10])
 def test_speaker_folds(shemo: ShardIndex, folds: int) -> None:
     splits = speaker_splits(shemo, seed=3, folds=folds)
-    assert [split.name for split in splits] == [
-        f"speaker{folds}-fold{n}" for n in range(1, folds + 1)
-    ]
+    assert [split.name for split in splits] == [f"speaker{folds}-fold{n}" for n in range(1, folds + 1)]
     for number, split in enumerate(splits):
         assert set(speaker_overlap(shemo, split).values()) == {0}
         assert (split.codes != UNUSED).all()
@@ -94,8 +92,7 @@ def test_speaker_folds_are_stratified(shemo: ShardIndex) -> None:
     rng = np.random.Generator(np.random.PCG64(0))
     speakers = np.asarray(shemo.speaker)
     drawn = [
-        shares(shemo, rng.permutation(np.arange(speakers.max() + 1) % 5)[speakers], 5)
-        for _ in range(50)
+        shares(shemo, rng.permutation(np.arange(speakers.max() + 1) % 5)[speakers], 5) for _ in range(50)
     ]
     uneven = [float(((one - 0.2) ** 2).sum()) for one in drawn]
     assert ((ours - 0.2) ** 2).sum() < min(uneven) and (ours > 0).all()
@@ -121,9 +118,7 @@ def test_speaker_splits_need_speakers(tmp_path: Path) -> None:
     few = tiny_index(tmp_path / "b", keys, labels, ["s1", "s1", "s2", "s2"] * 2)
     with pytest.raises(InputError, match=r"2 speaker\(s\) are too few for 3 disjoint parts"):
         speaker_splits(few)
-    three = tiny_index(
-        tmp_path / "c", keys, labels, ["s1", "s1", "s2", "s2", "s3", "s3"] + ["s1"] * 2
-    )
+    three = tiny_index(tmp_path / "c", keys, labels, ["s1", "s1", "s2", "s2", "s3", "s3"] + ["s1"] * 2)
     apart = speaker_splits(three)[0]
     assert set(speaker_overlap(three, apart).values()) == {0}
     assert sorted(len(apart.rows(part)) for part in apart.names) == [2, 2, 4]
@@ -195,9 +190,7 @@ def test_bad_emobox_lists(ten: ShardIndex, tmp_path: Path) -> None:
 def test_the_real_emobox_lists(shared_data: Path, tmp_path: Path) -> None:
     names = zipfile.ZipFile(shared_data / "shemo" / "transcript.zip").namelist()
     keys = sorted(Path(name).stem for name in names if name.endswith(".ort"))
-    index = tiny_index(
-        tmp_path / "shemo", keys, [key[3] for key in keys], [key[:3] for key in keys]
-    )
+    index = tiny_index(tmp_path / "shemo", keys, [key[3] for key in keys], [key[:3] for key in keys])
     files = [shared_data / "shemo" / f"emobox_{part}_fold_1.jsonl" for part in ("train", "test")]
     split = emobox_split(index, files)
     train, validation, test = (split.rows(part) for part in split.names)

@@ -135,16 +135,18 @@ def test_few_tars_are_open_at_a_time(tmp_path: Path) -> None:
     assert open_tars(root) == 0
 
 
-def plan_of(
-    root: Path, balance: str = "none", micro_batches: int = 4, items: int = 12
-) -> EpochPlan:
+def plan_of(root: Path, balance: str = "none", micro_batches: int = 4, items: int = 12) -> EpochPlan:
     index = open_index(root)
     rows = load_split(index).rows("train")
     entries = select_entries(rows, np.asarray(index.label)[rows], balance, 0)  # type: ignore[arg-type]
     return plan_epoch(
-        entries, index.length, index.shard, seed=0, epoch=1,
+        entries,
+        index.length,
+        index.shard,
+        seed=0,
+        epoch=1,
         batching=Batching(micro_batches, items=items),
-    )  # fmt: skip
+    )
 
 
 def facts(request: Request) -> tuple[object, ...]:
@@ -194,9 +196,7 @@ def whole(root: Path) -> RankRequests:
     n = len(open_index(root))
     offsets = np.arange(0, n + 1, 8, dtype=np.int64)
     counted = np.ones(len(offsets) - 1, np.bool_)
-    return RankRequests(
-        EpochPlan(np.arange(n), np.zeros(n, np.int32), offsets, counted, 1), 1, 0, 1
-    )
+    return RankRequests(EpochPlan(np.arange(n), np.zeros(n, np.int32), offsets, counted, 1), 1, 0, 1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -221,9 +221,7 @@ def test_a_process_that_hangs_is_given_up(text_shards: Path) -> None:
     """A rank that trains alone has no others who would notice."""
     requests = whole(text_shards)
     loader = open_loader(MicroBatches(text_shards, stuck, None), requests, 1, False, patience=6.0)
-    with pytest.raises(
-        MachineFault, match="no batch has come for 0.1 min: a reading process hangs"
-    ):
+    with pytest.raises(MachineFault, match="no batch has come for 0.1 min: a reading process hangs"):
         list(loader)
 
 

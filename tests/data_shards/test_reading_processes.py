@@ -15,9 +15,7 @@ from configs.lifetime import STOP_SIGNALS
 
 
 @contextmanager
-def reading(
-    shards: Path, collate: str
-) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+def reading(shards: Path, collate: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """The process, and those that it has started. "stuck": both that read are so."""
     command = [sys.executable, "-m", "tests.data_shards.reads", str(shards), collate]
     pipe = subprocess.PIPE

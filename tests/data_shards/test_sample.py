@@ -56,9 +56,7 @@ def test_too_loud_audio_is_clipped_not_wrapped() -> None:
 
 def test_text_comes_back_with_all_that_is_known() -> None:
     pair = TextPair("کتاب‌ها «خوب»اند", 'he said "no"\n', "کتاب خوب", "")
-    sample = Sample(
-        "k", "e", "F01", text=pair, groups={"gender": "F"}, meta={"hard": 1}, notes=("cut",)
-    )
+    sample = Sample("k", "e", "F01", text=pair, groups={"gender": "F"}, meta={"hard": 1}, notes=("cut",))
     encoded = encode_sample(sample)
     assert (encoded.key, encoded.label, encoded.speaker) == ("k", "e", "F01")
     assert encoded.groups == {"gender": "F"} and encoded.notes == ("cut",)

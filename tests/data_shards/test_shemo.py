@@ -40,10 +40,13 @@ def test_names_say_label_speaker_and_gender(tmp_path: Path) -> None:
     samples = {s.key: s for s in (corpus.load(clip) for clip in corpus.items)}
     assert sorted(samples) == sorted(NAMES) == sorted(map(corpus.key, corpus.items))
     want = {
-        "F08W01": ("surprise", "F08", "female"), "F03S02": ("sadness", "F03", "female"),
-        "M47N21": ("neutral", "M47", "male"), "M04A05": ("anger", "M04", "male"),
-        "F21H03": ("happiness", "F21", "female"), "M02F99": ("fear", "M02", "male"),
-    }  # fmt: skip
+        "F08W01": ("surprise", "F08", "female"),
+        "F03S02": ("sadness", "F03", "female"),
+        "M47N21": ("neutral", "M47", "male"),
+        "M04A05": ("anger", "M04", "male"),
+        "F21H03": ("happiness", "F21", "female"),
+        "M02F99": ("fear", "M02", "male"),
+    }
     assert {k: (s.label, s.speaker, s.groups["gender"]) for k, s in samples.items()} == want
     audio = samples["F03S02"].audio
     assert audio is not None and audio.shape == (1600,)

@@ -66,9 +66,11 @@ def test_the_preferred_split_comes_first(index: ShardIndex) -> None:
 
 def test_missing_and_unknown_splits(index: ShardIndex) -> None:
     for kind, speakers, protocol in (
-        ("audio", ("a", "b", "c"), "speaker"), ("audio", (), "reference"),
-        ("text", (), "reference"), ("prose", (), "heldout"),
-    ):  # fmt: skip
+        ("audio", ("a", "b", "c"), "speaker"),
+        ("audio", (), "reference"),
+        ("text", (), "reference"),
+        ("prose", (), "heldout"),
+    ):
         manifest = dataclasses.replace(index.manifest, kind=kind, speakers=speakers)
         told = f"has no split; make one with `sokhan split {index.root} {protocol}`"
         with pytest.raises(InputError, match=re.escape(told)):
@@ -103,9 +105,7 @@ def edit(path: Path) -> None:
     ("file", "damage"),
     [("mine.npy", Path.unlink), ("mine.npy", cut), ("mine.json", cut), ("mine.json", edit)],
 )
-def test_a_damaged_split_is_one_line(
-    index: ShardIndex, file: str, damage: Callable[[Path], None]
-) -> None:
+def test_a_damaged_split_is_one_line(index: ShardIndex, file: str, damage: Callable[[Path], None]) -> None:
     save_split(index, split_of([0] * 7))
     damage(index.root / "splits" / file)
     with pytest.raises(InputError, match=r"mine.json: damaged \(.*make it again") as caught:

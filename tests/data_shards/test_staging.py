@@ -161,8 +161,7 @@ def test_processes_of_a_node_share_one_copy(index: ShardIndex, tmp_path: Path) -
     counted = tmp_path / "copied"
     context = get_context("fork")
     jobs = [
-        context.Process(target=_count_copies, args=(index, str(tmp_path / "node"), counted))
-        for _ in range(4)
+        context.Process(target=_count_copies, args=(index, str(tmp_path / "node"), counted)) for _ in range(4)
     ]
     for job in jobs:
         job.start()
@@ -274,9 +273,7 @@ def test_a_disk_that_others_fill_meanwhile(
 
     monkeypatch.setattr(os, "fsync", fills)
     free = free_pages(disk)
-    told = (
-        rf"^{disk}/\S+: cannot be written \(No space left on device\); [\d,]+ bytes are free there"
-    )
+    told = rf"^{disk}/\S+: cannot be written \(No space left on device\); [\d,]+ bytes are free there"
     with pytest.raises(InputError, match=told):
         stage_shards(index, str(disk))
     assert {name for name in below(disk) if not name.endswith(".lock")} == {"filler"}
@@ -287,30 +284,47 @@ def test_a_disk_that_others_fill_meanwhile(
 
 def test_a_disk_that_may_not_be_written(index: ShardIndex, disk: Path) -> None:
     set_read_only(disk, True)
-    with pytest.raises(
-        InputError, match=rf"{disk}/\S+: cannot be written \(Read-only file system\)"
-    ):
+    with pytest.raises(InputError, match=rf"{disk}/\S+: cannot be written \(Read-only file system\)"):
         stage_shards(index, str(disk))
 
 
 def recipe(shards: Path, out: Path, stage: str, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--output.folder", str(out),
-        "--tracking.wandb", "off", "--data.stage", stage, *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--output.folder",
+        str(out),
+        "--tracking.wandb",
+        "off",
+        "--data.stage",
+        stage,
+        *more,
+    ]
 
 
 TEXT = ("demo/bert_full", "--model.vocabulary", "300", "--batching.items", "32")
 SPEECH = (
-    "demo/hubert", "--batching.budget", "8", "--loop.epochs", "1", "--loop.max_steps", "3",
-    "--model.max_seconds", "1", "--data.balance", "reference", "--data.split", "reference",
-    "--data.augment.semitones", "[-1,0,1]",
-)  # fmt: skip
+    "demo/hubert",
+    "--batching.budget",
+    "8",
+    "--loop.epochs",
+    "1",
+    "--loop.max_steps",
+    "3",
+    "--model.max_seconds",
+    "1",
+    "--data.balance",
+    "reference",
+    "--data.split",
+    "reference",
+    "--data.augment.semitones",
+    "[-1,0,1]",
+)
 
 
-def train_on_copy(
-    world: World, name: str, overrides: list[str], stage: str = ""
-) -> tuple[str, list[str]]:
+def train_on_copy(world: World, name: str, overrides: list[str], stage: str = "") -> tuple[str, list[str]]:
     """The run directory, or what the user is told, and the folders that batches were read from."""
     read: set[str] = set()
     original = MicroBatches.__getitem__

@@ -53,9 +53,15 @@ def functionals(audio: NDArray[np.float32]) -> list[float]:
         pitch = np.zeros(4)
     steps = np.abs(np.diff(pitch)).mean()
     return [
-        energy.mean(), energy.std(), energy.max(), float(np.abs(np.diff(energy)).mean()),
-        pitch.mean(), pitch.std(), steps, *(band - energy.mean() for band in bands),
-    ]  # fmt: skip
+        energy.mean(),
+        energy.std(),
+        energy.max(),
+        float(np.abs(np.diff(energy)).mean()),
+        pitch.mean(),
+        pitch.std(),
+        steps,
+        *(band - energy.mean() for band in bands),
+    ]
 
 
 def test_default_corpus_has_shemos_shape() -> None:

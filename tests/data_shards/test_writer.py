@@ -37,14 +37,22 @@ def clips() -> list[EncodedSample]:
 
 
 def write(
-    samples: list[EncodedSample] | Iterator[EncodedSample], out: Path, size: int = 4,
+    samples: list[EncodedSample] | Iterator[EncodedSample],
+    out: Path,
+    size: int = 4,
     notes: dict[str, int] | None = None,
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     out.mkdir(exist_ok=True)
     return write_shards(
-        samples, out, corpus="c", kind="audio", synthetic=True, samples_per_shard=size,
-        settings={"a": 1}, notes=notes,
-    )  # fmt: skip
+        samples,
+        out,
+        corpus="c",
+        kind="audio",
+        synthetic=True,
+        samples_per_shard=size,
+        settings={"a": 1},
+        notes=notes,
+    )
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # its own

@@ -32,13 +32,22 @@ def tiny_index(
     out.mkdir()
     samples = (
         fake(
-            key, labels[n], speakers[n] if speakers else "",
+            key,
+            labels[n],
+            speakers[n] if speakers else "",
             **({"source_split": parts[n]} if parts else {}),
         )
         for n, key in enumerate(keys)
-    )  # fmt: skip
-    write_shards(samples, out, corpus="tiny", kind="text", synthetic=True,
-                 samples_per_shard=samples_per_shard, settings={})  # fmt: skip
+    )
+    write_shards(
+        samples,
+        out,
+        corpus="tiny",
+        kind="text",
+        synthetic=True,
+        samples_per_shard=samples_per_shard,
+        settings={},
+    )
     return open_index(out)
 
 

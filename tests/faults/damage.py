@@ -42,9 +42,7 @@ from trainers.checkpoints.sharding import MOMENTS, WEIGHTS, Piece
 from trainers.ranks.world import World
 
 OLDER, NEWEST = "step-10-evaluated", "step-20-evaluated"
-TENSORS = tuple(
-    f"{group}-{rank:05d}.safetensors" for group in ("optimizer", "weights") for rank in (0, 1)
-)
+TENSORS = tuple(f"{group}-{rank:05d}.safetensors" for group in ("optimizer", "weights") for rank in (0, 1))
 FILES = (FACTS, SUMS, *TENSORS)
 OUTSIDE = "outside"
 """A folder beside the run, which nothing may touch."""
@@ -273,9 +271,7 @@ def file_replaced_by_something_else(path: Path, rng: Random) -> Names:
 def folder_replaced_by_a_link(path: Path, rng: Random) -> Names:
     elsewhere = _outside(path) / path.name
     path.rename(elsewhere)
-    path.symlink_to(
-        rng.choice([str(elsewhere), os.path.relpath(elsewhere, path.parent), "/", "nowhere"])
-    )
+    path.symlink_to(rng.choice([str(elsewhere), os.path.relpath(elsewhere, path.parent), "/", "nowhere"]))
     return (path.name,)
 
 
@@ -306,9 +302,7 @@ def path_in_the_sums(path: Path, rng: Random) -> Names:
 
 
 def unknown_file_in_the_sums(path: Path, rng: Random) -> Names:
-    name = rng.choice(
-        ["weights-00002.safetensors", "optimizer-00009.safetensors", "weights.safetensors"]
-    )
+    name = rng.choice(["weights-00002.safetensors", "optimizer-00009.safetensors", "weights.safetensors"])
     shutil.copyfile(path / rng.choice(TENSORS), path / name)
     with (path / SUMS).open("a") as stream:
         stream.write(f"{_sha(path / name)}  {name}\n")
@@ -484,9 +478,7 @@ def header_changed(path: Path, rng: Random) -> Names:
     if change == "type":
         entry["dtype"] = rng.choice(["I32", "U32"])
     elif change == "shape":
-        entry["shape"] = rng.choice(
-            [[1, *entry["shape"]], [2, entry["shape"][0] // 2], [2**64], [-1], []]
-        )
+        entry["shape"] = rng.choice([[1, *entry["shape"]], [2, entry["shape"][0] // 2], [2**64], [-1], []])
     elif change == "offsets":
         entry["data_offsets"][rng.randrange(2)] += rng.choice([-4, 4, 2**40, -(2**40)])
     elif change == "name":
@@ -544,9 +536,7 @@ DAMAGES: tuple[Callable[[Path, Random], Names], ...] = (
 )  # fmt: skip
 
 
-def try_damages(
-    world: World, bases: Mapping[str, Path], work: Path, numbers: range
-) -> list[Outcome]:
+def try_damages(world: World, bases: Mapping[str, Path], work: Path, numbers: range) -> list[Outcome]:
     """Several, one after the other, each in a fresh copy of one of the runs."""
     outcomes = []
     for number in numbers:
@@ -576,9 +566,7 @@ def try_damage(world: World, bases: Mapping[str, Path], work: Path, number: int)
     return Outcome(number, f"{damage.__name__} {number} of {folder.name}", result, problem)
 
 
-def _start(
-    world: World, work: Path, damaged: set[str], names: Names, expected: str, rng: Random
-) -> str:
+def _start(world: World, work: Path, damaged: set[str], names: Names, expected: str, rng: Random) -> str:
     """What a start does with it; AssertionError where it does the wrong thing."""
     folder = work / "run" / CHECKPOINTS
     state, outside = _look(work), _look(work / OUTSIDE)

@@ -90,11 +90,25 @@ def draw(drawn: random.Random, reference: Reference, watched: Watched) -> Kill:
     """A kill that can still be placed in a run."""
     moments: dict[Moment, int] = {"start-up": 1, "opening": 1, "final": 3}
     if watched.validated() < reference.shape.validations:
-        moments = {"start-up": 2, "opening": 2, "step": 5, "save": 5, "commit": 3,
-                   "validation": 3, "final": 2}  # fmt: skip
+        moments = {
+            "start-up": 2,
+            "opening": 2,
+            "step": 5,
+            "save": 5,
+            "commit": 3,
+            "validation": 3,
+            "final": 2,
+        }
     moment = drawn.choices(list(moments), list(moments.values()))[0]
-    longest = {"start-up": reference.start_up, "opening": 0.3, "step": 0.2, "save": 0.3,
-               "commit": 0.03, "validation": 0.3, "final": reference.final}[moment]  # fmt: skip
+    longest = {
+        "start-up": reference.start_up,
+        "opening": 0.3,
+        "step": 0.2,
+        "save": 0.3,
+        "commit": 0.03,
+        "validation": 0.3,
+        "final": reference.final,
+    }[moment]
     latest = {"step": 10, "save": 4, "commit": 4, "validation": 2}.get(moment, 1)
     signals = drawn.choices(
         [(KILL,), (TERM,), (signal.SIGUSR1,), (signal.SIGUSR2,), (TERM, TERM)], [12, 3, 2, 2, 1]
@@ -294,9 +308,7 @@ def _references(names: Sequence[str], folder: Path) -> Iterator[Reference]:
             shards = folder / recipe.kind
             if not shards.is_dir():
                 make_shards(recipe.kind, shards)
-            first, again = (
-                make_reference(recipe, shards, folder / f"{name}-{word}") for word in ("a", "b")
-            )
+            first, again = (make_reference(recipe, shards, folder / f"{name}-{word}") for word in ("a", "b"))
             if first.files != again.files:
                 sys.exit(f"{name}: two uninterrupted runs differ: {first.files} {again.files}")
             print(f"{name}: two uninterrupted runs are the same", flush=True)

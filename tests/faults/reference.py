@@ -100,10 +100,7 @@ def results(run: Path) -> dict[str, str]:
         **{f"tokenizer/{path.name}": path for path in (run / "tokenizer").glob("*.json")},
         "eval/metrics.json": run / "eval" / "metrics.json",
         **{f"eval/{path.name}": path for path in (run / "eval").glob("*.csv")},
-        **{
-            f"newest/{path.name}": path
-            for path in (run / "checkpoints" / newest).glob("*.safetensors")
-        },
+        **{f"newest/{path.name}": path for path in (run / "checkpoints" / newest).glob("*.safetensors")},
         **{
             f"best/{path.name}": path
             for path in run.glob(f"checkpoints/step-{best['step']}-evaluated/weights-*.safetensors")

@@ -78,9 +78,7 @@ def test_who_may_read_the_folder_may_read_the_files(checkpoints: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_ranks_agree_on_damage_that_one_of_them_finds(
-    name: str, ranks: Ranks, checkpoints: Path
-) -> None:
+def test_ranks_agree_on_damage_that_one_of_them_finds(name: str, ranks: Ranks, checkpoints: Path) -> None:
     content = bytearray((checkpoints / NEWEST / name).read_bytes())
     content[len(content) // 2] ^= 1
     (checkpoints / NEWEST / name).write_bytes(content)

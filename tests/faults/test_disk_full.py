@@ -116,9 +116,7 @@ def test_all_ranks_tell_of_the_one_that_could_not_write(ranks: Ranks, tmp_path: 
         assert kept == [FIRST]
 
 
-def save_and_drop(
-    world: World, run: Path, config: CheckpointConfig
-) -> tuple[str, list[str], list[str]]:
+def save_and_drop(world: World, run: Path, config: CheckpointConfig) -> tuple[str, list[str], list[str]]:
     """What is wrong, what is warned of, and the files that there are then."""
     with Warnings() as warnings:
         problem = save(world, run, NEXT, pieces(0), config)
@@ -176,9 +174,7 @@ def test_a_read_only_disk(ranks: Ranks, tmp_path: Path) -> None:
         assert ranks(1).run(save, run, FIRST, pieces(0), config) == [""]
         set_read_only(disk, True)
         [(problem, _, files)] = ranks(1).run(save_and_drop, run, config)
-        assert problem.startswith(
-            f"{run / CHECKPOINTS}/.saving-{NEXT}-test: cannot be written (Read-only"
-        )
+        assert problem.startswith(f"{run / CHECKPOINTS}/.saving-{NEXT}-test: cannot be written (Read-only")
         assert len(files) == 4
         set_read_only(disk, False)
         [(problem, _, files)] = ranks(1).run(save_and_drop, run, config)

@@ -38,9 +38,7 @@ def reference(text_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Re
 
 
 @pytest.mark.parametrize("kills", CHAINS, ids=["early", "late"])
-def test_kills_leave_no_trace(
-    kills: tuple[Kill, ...], reference: Reference, tmp_path: Path
-) -> None:
+def test_kills_leave_no_trace(kills: tuple[Kill, ...], reference: Reference, tmp_path: Path) -> None:
     def next_kill(watched: Watched, placed: int) -> Kill | None:
         return kills[placed] if placed < len(kills) else None
 

@@ -28,11 +28,27 @@ PAGES = 6000
 
 def overrides(shards: Path, out: Path, items: int) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.vocabulary", "300",
-        "--batching.items", str(items), "--batching.micro_batches", "2", "--loop.epochs", "2",
-        "--loop.log_every", "1", "--output.folder", str(out), "--output.name", "run",
-        "--tracking.wandb", "off",
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.vocabulary",
+        "300",
+        "--batching.items",
+        str(items),
+        "--batching.micro_batches",
+        "2",
+        "--loop.epochs",
+        "2",
+        "--loop.log_every",
+        "1",
+        "--output.folder",
+        str(out),
+        "--output.name",
+        "run",
+        "--tracking.wandb",
+        "off",
+    ]
 
 
 def try_train(world: World, arguments: list[str]) -> str:

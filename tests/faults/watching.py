@@ -125,9 +125,7 @@ class Watched:
         return self._files[path][1]
 
 
-def wait_for(
-    watched: Watched, moment: Moment, number: int, delay: float, alive: Callable[[], bool]
-) -> bool:
+def wait_for(watched: Watched, moment: Moment, number: int, delay: float, alive: Callable[[], bool]) -> bool:
     """Wait for the ``number``-th occurrence of a moment in this start and ``delay`` seconds more.
 
     A moment that was over by then is waited for again, with half the delay. False: the run ended.

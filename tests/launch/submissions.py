@@ -72,7 +72,7 @@ def stand_in_scheduler(folder: Path, job: str) -> Path:
         "scontrol": f'[[ $1 != ping ]] || exec echo "Slurmctld(primary) at n1 is UP"\n'
         f'echo "$@" >>{folder}/requeued; exit $(cat {folder}/code 2>/dev/null || echo 0)',
         "scancel": f'echo "$@" >>{folder}/cancelled',
-    }  # fmt: skip
+    }
     for name, line in commands.items():
         (folder / name).write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\n{line}\n")
         (folder / name).chmod(0o755)

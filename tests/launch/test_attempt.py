@@ -128,9 +128,7 @@ def test_an_error_of_all_ranks_is_told_once(job: Job) -> None:
     assert judge(job.submission, job.member, attempt, 1).words == "error: failed"
 
 
-@pytest.mark.parametrize(
-    "states", [("saved", "saved"), ("saved", "lost_peer"), ("started", "saved")]
-)
+@pytest.mark.parametrize("states", [("saved", "saved"), ("saved", "lost_peer"), ("started", "saved")])
 def test_what_was_saved_goes_on(states: tuple[State, ...], job: Job) -> None:
     attempt = job.begin()
     job.words(attempt, *states, code=STOPPED)
@@ -147,10 +145,8 @@ def test_what_was_saved_goes_on(states: tuple[State, ...], job: Job) -> None:
         (("lost_peer", "lost_peer"), "", "ranks lost their connections to each other"),
         (("started", "hung_peer"), "error: rank 0 has not answered for 10 min", "rank 0 has not answered"),
     ],
-)  # fmt: skip
-def test_the_killed_and_the_hung_go_on(
-    states: tuple[State, ...], text: str, told: str, job: Job
-) -> None:
+)
+def test_the_killed_and_the_hung_go_on(states: tuple[State, ...], text: str, told: str, job: Job) -> None:
     attempt = job.begin()
     job.words(attempt, *states, text=text, code=1)
     verdict = judge(job.submission, job.member, attempt, 137)
@@ -191,9 +187,7 @@ def test_progress_is_a_new_checkpoint(job: Job) -> None:
     assert not fruitless(starts("step-1", "step-1", "step-1"), "step-2")
 
 
-def test_without_progress_it_is_not_started_again(
-    job: Job, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_progress_it_is_not_started_again(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     """Preempted three times before anything was saved: the end of a start may never have run."""
     saved(job.run, 40)
     for _ in range(FRUITLESS):
@@ -324,9 +318,7 @@ def test_the_third_fruitless_start_is_the_last(job: Job, scheduler: Path) -> Non
     assert "3 starts have saved nothing new; not started again" in attempt.end["words"]
 
 
-def test_a_refused_requeue_is_told(
-    job: Job, scheduler: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_requeue_is_told(job: Job, scheduler: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (scheduler / "state").write_text("RUNNING None")
     (scheduler / "code").write_text("1")
     attempt = job.begin()

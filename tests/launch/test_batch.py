@@ -23,23 +23,36 @@ STORED = Path(__file__).with_name("eight_by_eight.sh")
 FOLDER = "/scratch/my_project/runs"
 SITE = {
     "slurm": {
-        "partition": "gpu,gpu_long", "account": "my_project", "qos": "high", "time": "1-12:00:00",
-        "notice": "5m", "reservation": "week_47", "constraint": "a100|h100", "exclude": "n[3-4]",
-        "exclusive": True, "cpus_per_task": 12, "cpu_bind": "cores", "memory": "960G",
-        "gpu_type": "a100", "mail_user": "first.last@example.org", "mail_type": "FAIL,REQUEUE",
+        "partition": "gpu,gpu_long",
+        "account": "my_project",
+        "qos": "high",
+        "time": "1-12:00:00",
+        "notice": "5m",
+        "reservation": "week_47",
+        "constraint": "a100|h100",
+        "exclude": "n[3-4]",
+        "exclusive": True,
+        "cpus_per_task": 12,
+        "cpu_bind": "cores",
+        "memory": "960G",
+        "gpu_type": "a100",
+        "mail_user": "first.last@example.org",
+        "mail_type": "FAIL,REQUEUE",
         "setup": ["module load cuda", "ulimit -n 65536"],
-        "environment": {"NCCL_SOCKET_IFNAME": "ib0", "NOTE": "it's \"two words\" of $HOME; `all`"},
+        "environment": {"NCCL_SOCKET_IFNAME": "ib0", "NOTE": 'it\'s "two words" of $HOME; `all`'},
     },
     "recipe": {"output": {"folder": FOLDER}},
-}  # fmt: skip
+}
 SIZE = ["--slurm.nodes", "8", "--slurm.tasks_per_node", "8"]
 
 
 @pytest.fixture
 def shown(
-    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    text_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Show:  # fmt: skip
+) -> Show:
     """Gives the script that `sokhan submit --dry-run` prints, with this machine's paths taken out."""
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
@@ -69,19 +82,33 @@ def test_eight_nodes_with_eight_gpus(shown: Show) -> None:
 
 
 BY_NODE = "#SBATCH --gpus-per-node=a100:8"
-PYXIS = ["--slurm.container_runtime", "pyxis", "--slurm.container", "registry.example.org#sokhan:1",
-         "--slurm.container_options",
-         '["--container-mounts=/scratch:/scratch", "--container-name=a b"]']  # fmt: skip
-APPTAINER = ["--slurm.container_runtime", "apptainer", "--slurm.container", "/images/sokhan.sif",
-             "--slurm.container_options", '["--nv", "--bind=/my data"]',
-             "--slurm.container_python", "/opt/venv/bin/python"]  # fmt: skip
+PYXIS = [
+    "--slurm.container_runtime",
+    "pyxis",
+    "--slurm.container",
+    "registry.example.org#sokhan:1",
+    "--slurm.container_options",
+    '["--container-mounts=/scratch:/scratch", "--container-name=a b"]',
+]
+APPTAINER = [
+    "--slurm.container_runtime",
+    "apptainer",
+    "--slurm.container",
+    "/images/sokhan.sif",
+    "--slurm.container_options",
+    '["--nv", "--bind=/my data"]',
+    "--slurm.container_python",
+    "/opt/venv/bin/python",
+]
 RUN = "/venv/bin/python -u -m submitit"
 CODE = f"export PYTHONPATH={FOLDER}/bert_full/big/slurm/new/code"
 MODULES = CODE + "${PYTHONPATH:+:$PYTHONPATH}"
 VARIANTS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "gres": (["--slurm.gpu_request", "gres"], [BY_NODE], ["#SBATCH --gres=gpu:a100:8"]),
     "gpus by task": (
-        ["--slurm.gpu_request", "gpus_per_task"], [BY_NODE], ["#SBATCH --gpus-per-task=a100:1"],
+        ["--slurm.gpu_request", "gpus_per_task"],
+        [BY_NODE],
+        ["#SBATCH --gpus-per-task=a100:1"],
     ),
     "any type": (["--slurm.gpu_type="], [BY_NODE], ["#SBATCH --gpus-per-node=8"]),
     "no GPUs": (["--slurm.gpus_per_task", "0"], [BY_NODE], []),
@@ -96,16 +123,24 @@ VARIANTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         ["#SBATCH --signal=USR2@0", "#SBATCH --time=2"],
     ),
     "pyxis": (
-        PYXIS, [MODULES, f"SRUN --cpu-bind=cores {RUN}"],
-        [CODE, "SRUN --cpu-bind=cores '--container-image=registry.example.org#sokhan:1' "
-         "--container-mounts=/scratch:/scratch '--container-name=a b' python3 -u -m submitit"],
+        PYXIS,
+        [MODULES, f"SRUN --cpu-bind=cores {RUN}"],
+        [
+            CODE,
+            "SRUN --cpu-bind=cores '--container-image=registry.example.org#sokhan:1' "
+            "--container-mounts=/scratch:/scratch '--container-name=a b' python3 -u -m submitit",
+        ],
     ),
     "apptainer": (
-        APPTAINER, [MODULES, f"SRUN --cpu-bind=cores {RUN}"],
-        [CODE, "SRUN --cpu-bind=cores apptainer exec --nv '--bind=/my data' /images/sokhan.sif "
-         "/opt/venv/bin/python -u -m submitit"],
+        APPTAINER,
+        [MODULES, f"SRUN --cpu-bind=cores {RUN}"],
+        [
+            CODE,
+            "SRUN --cpu-bind=cores apptainer exec --nv '--bind=/my data' /images/sokhan.sif "
+            "/opt/venv/bin/python -u -m submitit",
+        ],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -16,9 +16,7 @@ SOKHAN = [sys.executable, "-m", "launch"]
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SOKHAN, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd
-    )
+    return subprocess.run([*SOKHAN, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
 def test_recipes_come_first() -> None:

@@ -51,7 +51,7 @@ def test_forward_passes_are_those_published() -> None:
         ("shemo/hubert_base_speaker", ["--model.trains=last", "--model.last_layers=3"], 1 + 4.25 / 13.4),
         ("shemo/hubert_base_speaker", ["--model.freeze_conv=false"], 3),
     ],
-)  # fmt: skip
+)
 def test_frozen_layers_cost_no_backward_pass(name: str, words: list[str], share: float) -> None:
     assert _share_of_forward(recipe(name, *words), BASE) == pytest.approx(share, rel=0.01)
 
@@ -76,9 +76,7 @@ def test_sizes_of_encoders(tmp_path: Path) -> None:
     assert encoder_of(own) == Encoder(4, 512)
 
 
-def test_steps_are_those_of_training(
-    text_shards: Path, speech_shards: Path, tmp_path: Path
-) -> None:
+def test_steps_are_those_of_training(text_shards: Path, speech_shards: Path, tmp_path: Path) -> None:
     """Pairs 32 at a time; clips in buckets as they are planned."""
     text = member("demo/bert_full", text_shards, tmp_path).recipe
     work = work_of(text, BASE)
@@ -115,22 +113,41 @@ COUNTS = {"train": 1000, "validation": 100, "test": 100}
         ("demo/bert_full", ["--evaluation.train=false", "--evaluation.test_each_epoch=true"], (0, 5, 5)),
         ("demo/bert_full", ["--analysis.probes=end"], (2, 6, 2)),
         # The whole model and 2 x (1 + 3) smaller ones; heads are scored twice on 200 of 1000 pairs.
-        ("demo/bert_full", ["--analysis.pruning.shares=[0.2,0.5]", "--analysis.pruning.draws=3",
-                            "--analysis.pruning.score_items=200"], (1 + 4 * 0.2, 5 + 9, 1 + 9)),
+        (
+            "demo/bert_full",
+            [
+                "--analysis.pruning.shares=[0.2,0.5]",
+                "--analysis.pruning.draws=3",
+                "--analysis.pruning.score_items=200",
+            ],
+            (1 + 4 * 0.2, 5 + 9, 1 + 9),
+        ),
         # Anew after .2 and .4 of the heads: four scorings, of the whole validation part.
-        ("demo/bert_full", ["--analysis.pruning.shares=[0.2,0.5]", "--analysis.pruning.draws=3",
-                            "--analysis.pruning.score_on=validation",
-                            "--analysis.pruning.round_share=0.2"], (1, 5 + 9 + 8, 1 + 9)),
+        (
+            "demo/bert_full",
+            [
+                "--analysis.pruning.shares=[0.2,0.5]",
+                "--analysis.pruning.draws=3",
+                "--analysis.pruning.score_on=validation",
+                "--analysis.pruning.round_share=0.2",
+            ],
+            (1, 5 + 9 + 8, 1 + 9),
+        ),
         ("demo/bert_heads", ["--model.regime.choose=importance"], (1 + 2, 5, 1)),
-        ("demo/bert_heads", ["--model.regime.choose=importance", "--model.regime.round_share=0.1",
-                             "--model.regime.score_items=500"], (1 + 5 * 2 * 0.5, 5, 1)),
+        (
+            "demo/bert_heads",
+            [
+                "--model.regime.choose=importance",
+                "--model.regime.round_share=0.1",
+                "--model.regime.score_items=500",
+            ],
+            (1 + 5 * 2 * 0.5, 5, 1),
+        ),
         ("demo/hubert", ["--analysis.noise=true"], (1, 5, 3)),
         ("demo/mlm", [], (0, 4, 1)),
     ],
-)  # fmt: skip
-def test_passes_besides_the_steps(
-    name: str, words: list[str], passes: tuple[float, float, float]
-) -> None:
+)
+def test_passes_besides_the_steps(name: str, words: list[str], passes: tuple[float, float, float]) -> None:
     one = recipe(name, *words)
     found = passes_besides(one, one.loop.epochs, COUNTS)
     assert tuple(found[part] for part in COUNTS) == pytest.approx(passes)

@@ -85,9 +85,7 @@ def test_a_machine_without_slurm(
     assert any("W&B key set" in line for line in lines(capsys))
 
 
-def test_what_is_missing_is_told_and_fails(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_is_missing_is_told_and_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     (tmp_path / "taken").touch()
     site.write_text(f"recipe: {{output: {{folder: {tmp_path}/taken/runs}}}}\n")
@@ -95,9 +93,7 @@ def test_what_is_missing_is_told_and_fails(
     assert f"missing runs: {tmp_path}/taken/runs cannot be written" in told
 
 
-def test_the_hub_answers_or_not(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hub_answers_or_not(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     class Hub(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.send_response(200)
@@ -112,9 +108,7 @@ def test_the_hub_answers_or_not(
     with HTTPServer(("127.0.0.1", 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
-        assert any(
-            "model hub http://127.0.0.1" in one and "answers" in one for one in lines(capsys)
-        )
+        assert any("model hub http://127.0.0.1" in one and "answers" in one for one in lines(capsys))
         hub.shutdown()
     with socket.socket() as nobody:  # holds a port on which nobody listens
         nobody.bind(("127.0.0.1", 0))
@@ -145,8 +139,12 @@ def test_gres(gres: str, found: tuple[int, str]) -> None:
 
 def test_time_limits() -> None:
     for text, total in (
-        ("infinite", None), ("1-00:00:00", 86400), ("12:00:00", 43200), ("30:00", 1800), ("n/a", None),
-    ):  # fmt: skip
+        ("infinite", None),
+        ("1-00:00:00", 86400),
+        ("12:00:00", 43200),
+        ("30:00", 1800),
+        ("n/a", None),
+    ):
         assert seconds(text) == total
     assert (clock(43200), clock(2 * 86400 + 61)) == ("12:00:00", "2-00:01:01")
 
@@ -179,7 +177,7 @@ def test_a_site_file_is_read_back(tmp_path: Path) -> None:
         ("a|up|1:00:00|1|8|9000|gpu:2\nb|up|2:00:00|1|8|9000|(null)\n", {"partition": "a", "gpu_type": ""}),
         ("", {"partition": "", "time": "1h"}),
     ],
-)  # fmt: skip
+)
 def test_site_files_of_other_clusters(nodes: str, said: dict[str, object], tmp_path: Path) -> None:
     write_site(facts(nodes=nodes), tmp_path / "site.yaml")
     slurm = load_cluster(str(tmp_path / "site.yaml")).slurm
@@ -201,16 +199,14 @@ def test_remarks() -> None:
         "1000 trainings",
         "no accounting",
     ):
-        assert words in told  # fmt: skip
+        assert words in told
     assert "may need more" not in told
     short = CONFIG.replace("30 sec", "10 sec").replace("select/cons_tres", "select/linear")
     assert "may need more" in "\n".join(remarks(facts(short)))
     assert "gpu_request: gres" in site_text(facts(short))
 
 
-def test_there_is_no_cluster_to_describe(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_there_is_no_cluster_to_describe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["doctor", "--write", str(tmp_path / "site.yaml")]) == 2
     assert "there is no SLURM" in capsys.readouterr().err
 

@@ -70,9 +70,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         shell = subprocess.Popen(["bash", tmp_path / script], text=True, start_new_session=True)
         processes.append(shell)
         environment = {
-            **os.environ, "PATH": str(scheduler), "SLURM_JOB_ID": JOB, "SLURM_PROCID": rank,
+            **os.environ,
+            "PATH": str(scheduler),
+            "SLURM_JOB_ID": JOB,
+            "SLURM_PROCID": rank,
             "SOKHAN_SHELL": str(shell.pid),
-        }  # fmt: skip
+        }
         command = [sys.executable, "-c", RANK, str(submission.folder)]
         process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE)
         processes.append(process)

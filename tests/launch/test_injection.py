@@ -113,8 +113,7 @@ class Bench:
             (self.notes / name).unlink(missing_ok=True)
         self.bash(text)
         srun, lines = (
-            (self.notes / name).read_bytes().decode().split("\0")[:-1]
-            for name in ("srun", "environment")
+            (self.notes / name).read_bytes().decode().split("\0")[:-1] for name in ("srun", "environment")
         )
         environment = {key: value for key, _, value in (s.partition("=") for s in lines)}
         return Seen(text, srun, environment)
@@ -201,9 +200,7 @@ def test_settings(key: str, bench: Bench, capsys: pytest.CaptureFixture[str]) ->
 
     # All of them would take long: every field another part, through the whole command.
     some = PAYLOADS[STRINGS.index(key) % 12 :: 12]
-    accepted = survivors(
-        bench, capsys, lambda payload: {**base(key), key: payload}, unchanged, some
-    )
+    accepted = survivors(bench, capsys, lambda payload: {**base(key), key: payload}, unchanged, some)
     assert not [payload for payload in accepted if "canary" in payload]
 
 
@@ -235,9 +232,7 @@ def test_options_of_containers(
         options = [prefix + payload]
         return {"container_runtime": runtime, "container": "x", "container_options": options}
 
-    accepted = survivors(
-        bench, capsys, settings, lambda seen, payload: prefix + payload in seen.srun
-    )
+    accepted = survivors(bench, capsys, settings, lambda seen, payload: prefix + payload in seen.srun)
     # An option is never taken for the command.
     assert all((prefix + payload).startswith("-") for payload in accepted)
     assert bool(accepted) == (runtime == "apptainer" or bool(prefix))
@@ -259,9 +254,7 @@ def make(path: Path, shards: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["output.name", "recipe"])
-def test_names_of_recipes_and_runs(
-    key: str, bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_of_recipes_and_runs(key: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     for payload in PAYLOADS[key == "recipe" :: 2]:
         code = bench.submit([f"--{key}={payload}"], {})
         assert code == 2 or payload in ("-x", "--"), payload
@@ -294,9 +287,7 @@ def test_the_name_of_a_site(bench: Bench, capsys: pytest.CaptureFixture[str]) ->
         with contextlib.suppress(OSError, ValueError):
             (bench.here / payload).write_text("slurm: {partition: gpu}")
             code = bench.submit([], {}, site=payload)
-            attack(
-                bench, capsys, payload, code, lambda seen, _: seen.directives["partition"] == "gpu"
-            )
+            attack(bench, capsys, payload, code, lambda seen, _: seen.directives["partition"] == "gpu")
 
 
 def test_the_current_folder(

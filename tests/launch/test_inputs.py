@@ -25,9 +25,11 @@ def run(text_shards: Path, tmp_path: Path) -> Path:
     shutil.copytree(text_shards, shards)
     index, name = open_index(shards), split_names(shards)[0]
     read = {
-        "shards": str(shards), "digest": index.manifest.digest, "split": name,
+        "shards": str(shards),
+        "digest": index.manifest.digest,
+        "split": name,
         "split_digest": table_digest(shards, name),
-    }  # fmt: skip
+    }
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "data.json").write_text(json.dumps(read))
@@ -57,9 +59,7 @@ def test_split_anew(run: Path) -> None:
 def test_nothing_to_compare(run: Path) -> None:
     """Shards that were removed after training, and runs of earlier versions, count as they are."""
     read = json.loads((run / "data.json").read_text())
-    (run / "data.json").write_text(
-        json.dumps({k: v for k, v in read.items() if k != "split_digest"})
-    )
+    (run / "data.json").write_text(json.dumps({k: v for k, v in read.items() if k != "split_digest"}))
     assert changed_input(run) == ""
     (run / "data.json").write_text(json.dumps(read))
     shutil.rmtree(run.parent / "shards")

@@ -25,17 +25,26 @@ RECIPE = "demo/bert_full"
 
 def arguments(shards: Path, out: Path) -> list[str]:
     return [
-        "--data.shards", str(shards), "--model.vocabulary", "300", "--loop.max_steps", "2",
-        "--data.workers", "1", "--output.folder", str(out), "--output.name", "run",
-        "--tracking.wandb", "off",
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--model.vocabulary",
+        "300",
+        "--loop.max_steps",
+        "2",
+        "--data.workers",
+        "1",
+        "--output.folder",
+        str(out),
+        "--output.name",
+        "run",
+        "--tracking.wandb",
+        "off",
+    ]
 
 
 def start(command: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=400, env=environment, cwd=cwd
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, cwd=cwd)
 
 
 def losses(out: Path) -> list[float]:
@@ -50,11 +59,19 @@ def test_three_ways_to_start_give_one_result(text_shards: Path, tmp_path: Path) 
     commands = {
         "sokhan": [str(bin_folder / "sokhan"), "train", RECIPE, "--ranks", "2"],
         "deepspeed": [
-            sys.executable, str(bin_folder / "deepspeed"), "--num_gpus", "2", "--master_port",
-            "29713", "--module", "trainers", "--config", RECIPE,
+            sys.executable,
+            str(bin_folder / "deepspeed"),
+            "--num_gpus",
+            "2",
+            "--master_port",
+            "29713",
+            "--module",
+            "trainers",
+            "--config",
+            RECIPE,
         ],
         "plain": [sys.executable, "-m", "trainers", "--config", RECIPE],
-    }  # fmt: skip
+    }
     (tmp_path / "json.py").write_text("raise SystemExit('not the file of this name')")
     results = {}
     for name, command in commands.items():
@@ -121,9 +138,7 @@ def test_a_killed_rank_is_named(text_shards: Path, tmp_path: Path) -> None:
         assert "Traceback" not in started.output
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGUSR2, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGUSR2, marks=pytest.mark.slow)])
 def test_ranks_save_when_deepspeeds_launcher_dies(
     number: signal.Signals, text_shards: Path, tmp_path: Path
 ) -> None:
@@ -187,9 +202,7 @@ def test_a_run_whose_job_waits_is_left_to_it(
 ) -> None:
     run = tmp_path / "bert_full" / "run"
     submission = submitted(run, [run], job=str(os.getpid()), cluster="local")
-    helper = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(3600)", str(submission.folder)]
-    )
+    helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", str(submission.folder)])
     try:
         started(submission, pid=helper.pid)
         assert main(["train", RECIPE, "--ranks", "1", *arguments(text_shards, tmp_path)]) == 2

@@ -130,9 +130,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert sorted(folder.iterdir()) == before
 
 
-def test_an_existing_corpus_is_replaced_when_asked(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_existing_corpus_is_replaced_when_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pack = [*PACK, "--out", "out", "--slurm", "2", "--cluster", "local"]
     assert main([*PACK, "--audio-format", "flac", "--out", "out"]) == 0
     assert main(pack) == 2

@@ -80,9 +80,7 @@ def test_it_ends_with_its_sweep_and_before_the_trainings(
     assert (cluster / "cancelled").read_text() == "42\n41\n"
 
 
-def test_it_can_be_named_alone(
-    tmp_path: Path, cluster: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_can_be_named_alone(tmp_path: Path, cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = study(tmp_path).folder.parents[3]
     assert main(["status", "--json", "42", "--folder", str(runs)]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -107,9 +105,11 @@ def test_a_page_that_cannot_be_ended(
 
 
 def test_what_has_finished_is_not_written_beside_its_job(
-    tmp_path: Path, cluster: Path, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    cluster: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Nothing is left to train: while the job is yet to end it writes the page, then the command does."""
     sweep = study(tmp_path).folder.parents[1]
     written: list[Path] = []
@@ -135,9 +135,13 @@ def test_what_has_finished_is_not_written_beside_its_job(
     ],
 )
 def test_how_it_stands(
-    known: JobState | None, done: bool, log: bool, line: str, tmp_path: Path,
+    known: JobState | None,
+    done: bool,
+    log: bool,
+    line: str,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     submission = study(tmp_path)
     page = PageJob(submission.folder, "42")
     if log:
@@ -150,9 +154,7 @@ def test_how_it_stands(
 
 
 @pytest.mark.parametrize(("log", "state"), [(False, "waiting"), (True, "running")])
-def test_nobody_answers(
-    log: bool, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_answers(log: bool, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     submission = study(tmp_path)
     if log:
@@ -161,9 +163,7 @@ def test_nobody_answers(
     assert status.state == state
 
 
-def test_of_several_pages_the_newest_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_several_pages_the_newest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = study(tmp_path), study(tmp_path, "51", "52")
     old, new = sorted((first.folder, second.folder), key=lambda folder: folder.name)
     note_page(PageJob(old, "42"))

@@ -17,15 +17,25 @@ from launch.slurm.sbatch import send_jobs, try_script
 
 DUMP = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
 AGAINST = {
-    "SBATCH_NO_REQUEUE": "1", "SBATCH_TIMELIMIT": "5", "SBATCH_SIGNAL": "B:KILL@9",
-    "SBATCH_OPEN_MODE": "truncate", "SBATCH_EXPORT": "NONE", "SBATCH_JOB_NAME": "mine",
-    "SBATCH_ARRAY_INX": "0-99", "SBATCH_WAIT": "1", "SBATCH_GPUS": "1", "SLURM_JOB_ID": "12",
-}  # fmt: skip
+    "SBATCH_NO_REQUEUE": "1",
+    "SBATCH_TIMELIMIT": "5",
+    "SBATCH_SIGNAL": "B:KILL@9",
+    "SBATCH_OPEN_MODE": "truncate",
+    "SBATCH_EXPORT": "NONE",
+    "SBATCH_JOB_NAME": "mine",
+    "SBATCH_ARRAY_INX": "0-99",
+    "SBATCH_WAIT": "1",
+    "SBATCH_GPUS": "1",
+    "SLURM_JOB_ID": "12",
+}
 """Against what any script says."""
 BESIDE = {
-    "SBATCH_PARTITION": "mine", "SBATCH_ACCOUNT": "mine", "SBATCH_MEM_PER_CPU": "1G",
-    "SLURM_CONF": "/etc/slurm/slurm.conf", "WANDB_API_KEY": "k",
-}  # fmt: skip
+    "SBATCH_PARTITION": "mine",
+    "SBATCH_ACCOUNT": "mine",
+    "SBATCH_MEM_PER_CPU": "1G",
+    "SLURM_CONF": "/etc/slurm/slurm.conf",
+    "WANDB_API_KEY": "k",
+}
 """Of these a script may be silent."""
 
 

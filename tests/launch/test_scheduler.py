@@ -54,8 +54,7 @@ def test_members_that_wait_are_written_together(written: str, meant: list[str]) 
 def test_an_array_in_parts(commands: Path) -> None:
     says(
         commands / "squeue",
-        "7_[2-3%2]|7|PENDING||N/A|JobArrayTaskLimit\n"
-        "7_1|9|RUNNING|n[1-2]|2026-11-23T14:00:00|None\n",
+        "7_[2-3%2]|7|PENDING||N/A|JobArrayTaskLimit\n7_1|9|RUNNING|n[1-2]|2026-11-23T14:00:00|None\n",
     )
     says(
         commands / "sacct",
@@ -108,12 +107,11 @@ def test_no_slurm_at_all(commands: Path) -> None:
     [
         ("", 0, True),
         ("scancel: error: Kill job error on job id 7: Invalid job id specified", 1, False),
-        ("scancel: error: Kill job error on job id 7: Job/step already completing or completed",
-         1, False),
+        ("scancel: error: Kill job error on job id 7: Job/step already completing or completed", 1, False),
         ("scancel: error: Kill job error on job id 7: Access/permission denied", 1, SchedulerError),
         ("scancel: error: Unable to contact slurm controller", 1, SchedulerDown),
     ],
-)  # fmt: skip
+)
 def test_cancelling(words: str, code: int, outcome: object, commands: Path) -> None:
     says(commands / "scancel", "", words, code)
     if isinstance(outcome, bool):
@@ -138,9 +136,7 @@ def test_requeueing(commands: Path) -> None:
 
 
 def test_fields_with_blanks() -> None:
-    shown = fields(
-        "JobId=7 Command=/a b/c.sh x StdOut=/a b/7_0_log.out Power= NtasksPerN:B:S:C=1:0"
-    )
+    shown = fields("JobId=7 Command=/a b/c.sh x StdOut=/a b/7_0_log.out Power= NtasksPerN:B:S:C=1:0")
     assert shown["Command"] == "/a b/c.sh x"
     assert shown["StdOut"] == "/a b/7_0_log.out"
     assert (shown["Power"], shown["NtasksPerN:B:S:C"]) == ("", "1:0")
@@ -149,5 +145,10 @@ def test_fields_with_blanks() -> None:
 def test_words() -> None:
     assert last_words("squeue: error: a\nscontrol: error: no way\n\n") == "no way"
     assert [is_job_id(word) for word in ("7", "7_1", "7_", "-7", "7.0", "٧")] == [
-        True, True, False, False, False, False,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]

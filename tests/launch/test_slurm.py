@@ -20,8 +20,16 @@ from launch.slurm.submission import Attempt, newest_submission
 from tests.launch.launched import PATIENCE, until
 from tests.launch.test_local import arguments, start
 
-ENDLESS = ["--loop.max_steps", "1000000", "--loop.epochs", "1000000", "--loop.log_every", "1",
-           "--optim.schedule", "constant"]  # fmt: skip
+ENDLESS = [
+    "--loop.max_steps",
+    "1000000",
+    "--loop.epochs",
+    "1000000",
+    "--loop.log_every",
+    "1",
+    "--optim.schedule",
+    "constant",
+]
 NO_GPUS = ["--slurm.gpus_per_task", "0"]
 
 
@@ -51,8 +59,9 @@ def test_a_job_of_two_local_tasks(
     [attempt] = submission.attempts(member)
     assert attempt.end["outcome"] == "finished" and attempt.end["code"] == 0
     assert {rank: word.state for rank, word in attempt.statuses(2).items()} == {
-        0: "finished", 1: "finished",
-    }  # fmt: skip
+        0: "finished",
+        1: "finished",
+    }
     assert {path.stat().st_mode & 0o777 for path in (run, submission.folder)} == {0o700}
     # It has run the kept code, of this submission.
     starts = json.loads((run / "run.json").read_text())["starts"]
@@ -95,9 +104,11 @@ def interrupted_on_a_terminal(command: Sequence[str], ready: Callable[[], bool])
 
 
 def test_a_local_job_outlives_its_terminal_and_keeps_others_out(
-    text_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    text_shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     words = [*arguments(text_shards, tmp_path), *NO_GPUS, *ENDLESS]
@@ -150,9 +161,13 @@ def test_a_local_job_outlives_its_terminal_and_keeps_others_out(
     ],
 )
 def test_wrong_input(
-    flags: list[str], message: str, text_shards: Path, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    flags: list[str],
+    message: str,
+    text_shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["submit", "demo/bert_full", "--cluster", "local", "--data.shards", str(text_shards)]
     assert main([*command, *flags]) == 2
@@ -162,9 +177,11 @@ def test_wrong_input(
 
 
 def test_slurm_that_is_not_there(
-    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    text_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     command = ["submit", "demo/bert_full", "--data.shards", str(text_shards), "--cluster", "slurm"]
     assert main([*command, "--output.folder", str(tmp_path / "out")]) == 2
@@ -182,9 +199,12 @@ def test_nothing_of_a_submission_imports_torch(text_shards: Path, tmp_path: Path
     )
     command = ["submit", "demo/bert_full", "--data.shards", str(text_shards), "--dry-run"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, timeout=PATIENCE,
+        [sys.executable, "-c", code, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=PATIENCE,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
 
 

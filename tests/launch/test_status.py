@@ -80,9 +80,14 @@ def one(folder: Path, cluster: str = "slurm") -> tuple[Submission, Target]:
     ],
 )
 def test_states(
-    outcome: str | None, known: JobState | None, answered: bool, state: State, detail: str,
-    tmp_path: Path, utc: None,
-) -> None:  # fmt: skip
+    outcome: str | None,
+    known: JobState | None,
+    answered: bool,
+    state: State,
+    detail: str,
+    tmp_path: Path,
+    utc: None,
+) -> None:
     submission, target = one(tmp_path)
     if outcome:
         saved(target.run, 4)
@@ -184,8 +189,10 @@ def test_a_sweep_by_its_names(
         rows = [line.split() for line in lines if line.startswith(("41", "52"))]
         again_state = "failed" if name == "41" else "running"
         assert {(row[-1][-1], row[1]) for row in rows} == {
-            ("a", "finished"), ("b", again_state), ("c", "finished"),
-        }  # fmt: skip
+            ("a", "finished"),
+            ("b", again_state),
+            ("c", "finished"),
+        }
         assert any("7, epoch 2 of 3" in line and "bert/a" in line for line in lines)
         assert lines[-1].startswith("3 trainings: ")
         assert "no SLURM on this machine" in shown.err and shown.err.count("\n") == 1
@@ -214,9 +221,12 @@ def test_a_sweep_by_its_names(
     ],
 )
 def test_unknown_targets(
-    word: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    word: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     submitted(Path("runs/sweeps/grid"), [Path("runs/bert/a"), Path("runs/bert/b")])
     Path("empty").mkdir()
@@ -313,15 +323,12 @@ def test_logs_are_followed_over_starts_until_the_job_has_ended(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_what_was_cancelled_stays_so_when_slurm_has_forgotten_it(
-    answered: bool, tmp_path: Path
-) -> None:
+def test_what_was_cancelled_stays_so_when_slurm_has_forgotten_it(answered: bool, tmp_path: Path) -> None:
     runs = [tmp_path / "runs" / "bert_full" / name for name in ("a", "b")]
     submission = submitted(tmp_path / "runs" / "sweeps" / "x", runs)
     note_cancelled(submission, submission.members[1])
     waiting, cancelled = (
-        standing_of(Target(member.run, submission, member), None, answered)
-        for member in submission.members
+        standing_of(Target(member.run, submission, member), None, answered) for member in submission.members
     )
     assert cancelled.state == "cancelled"
     assert waiting.state == ("ended" if answered else "waiting")

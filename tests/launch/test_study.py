@@ -36,8 +36,12 @@ def write_study(folder: Path, shards: Path) -> Path:
         "title": "Tiny",
         "method": "Two steps each.",
         "settings": {
-            "data.shards": str(shards), "model.vocabulary": 300, "loop.max_steps": 2,
-            "data.workers": 0, "output.folder": str(folder / "runs"), "tracking.wandb": "off",
+            "data.shards": str(shards),
+            "model.vocabulary": 300,
+            "loop.max_steps": 2,
+            "data.workers": 0,
+            "output.folder": str(folder / "runs"),
+            "tracking.wandb": "off",
             "evaluation.train": False,
         },
         "parts": [
@@ -45,16 +49,18 @@ def write_study(folder: Path, shards: Path) -> Path:
             {"name": "layers", **frozen, **start, **layers},
             {"name": "whole", "recipes": ["demo/bert_full"], "seeds": [0]},
         ],
-    }  # fmt: skip
+    }
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path
 
 
 def test_what_a_failed_training_is_the_start_of_waits_for_it(
-    text_shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    text_shards: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     grid = write_study(tmp_path, text_shards)
@@ -120,13 +126,21 @@ def test_a_command_that_trains_one_member_alone(text_shards: Path, tmp_path: Pat
     document = {
         "settings": settings,
         "parts": [
-            {"name": "first", "recipes": ["demo/bert_full"], "seeds": [0, 1],
-             "grid": {"model.regime": regimes, "optim.lr+optim.warmup": [[1e-5, 0.1], [3e-5, 0.2]]}},
-            {"name": "on", "recipes": ["demo/bert_freeze"], "seeds": [0, 1],
-             "start_from": {"part": "first", "recipe": "demo/bert_full"},
-             "grid": {"model.regime": regimes, "optim.lr": [3e-5]}},
+            {
+                "name": "first",
+                "recipes": ["demo/bert_full"],
+                "seeds": [0, 1],
+                "grid": {"model.regime": regimes, "optim.lr+optim.warmup": [[1e-5, 0.1], [3e-5, 0.2]]},
+            },
+            {
+                "name": "on",
+                "recipes": ["demo/bert_freeze"],
+                "seeds": [0, 1],
+                "start_from": {"part": "first", "recipe": "demo/bert_full"},
+                "grid": {"model.regime": regimes, "optim.lr": [3e-5]},
+            },
         ],
-    }  # fmt: skip
+    }
     path = tmp_path / "forms.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     site, typed = ["--tracking.entity", "a b"], ["--loop.epochs", "2", "--loop.max_steps=null"]
@@ -150,9 +164,7 @@ def test_a_job_of_a_sweep_records_its_own_command(text_shards: Path, tmp_path: P
     assert [recipe_of(command) for command in kept] == [m.recipe for m in trainings[:2]]
 
 
-def check_page_without_training(
-    grid: Path, folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def check_page_without_training(grid: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """All has finished: the page is written for what the grid says now, and a failure is told."""
     command = ["sweep", str(grid), *LOCAL]
     page, summaries = folder / "report.md", sorted(folder.parents[1].glob("*/*/summary.json"))
@@ -172,9 +184,7 @@ def check_page_without_training(
     assert main(command) == 0
     text = page.read_text(encoding="utf-8")
     assert "# Renamed" in text and "## Baselines" in text and "Majority class" in text
-    assert [part["name"] for part in json.loads((folder / STUDY).read_text())["parts"]][
-        -1
-    ] == "more"
+    assert [part["name"] for part in json.loads((folder / STUDY).read_text())["parts"]][-1] == "more"
 
     page.unlink()
     page.mkdir()  # it cannot be written
@@ -208,8 +218,9 @@ def test_study_json_says_what_the_page_needs(text_shards: Path, tmp_path: Path) 
     assert first["run"] == layers["members"][0]["run"]
     assert first["source"] == whole["members"][0]["run"] == short_name(sweep.trainings[0].run)
     assert [row["varied"] for row in layers["members"]] == [
-        {"model.regime.layers": 1}, {"model.regime.layers": 2},
-    ]  # fmt: skip
+        {"model.regime.layers": 1},
+        {"model.regime.layers": 2},
+    ]
     assert layers["members"][1]["label"] == "bert_freeze model.regime.layers=2 seed 0"
 
     plain = {**yaml.safe_load(path.read_text()), "recipes": ["demo/bert_full"], "name": "tiny"}

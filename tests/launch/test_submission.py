@@ -172,8 +172,10 @@ def test_commit_and_changes(tmp_path: Path) -> None:
     for name in ("new.py", "ش.txt"):
         (checkout / "trainers" / name).write_text("")
     assert kept("changed") == {
-        "commit": commit, "changed": True, "new_files": ["trainers/new.py", "trainers/ش.txt"],
-    }  # fmt: skip
+        "commit": commit,
+        "changed": True,
+        "new_files": ["trainers/new.py", "trainers/ش.txt"],
+    }
     text = (tmp_path / "changed" / "code" / "configs" / "errors.py").read_text()
     git(checkout, "checkout", "-q", "configs/errors.py")
     git(checkout, "apply", str(tmp_path / "changed" / "code.diff"))

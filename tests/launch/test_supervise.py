@@ -81,9 +81,7 @@ def test_a_signal_is_passed_on(ranks: int, number: signal.Signals, tmp_path: Pat
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_ends_everything_at_once(
-    ranks: int, number: signal.Signals, tmp_path: Path
-) -> None:
+def test_the_second_ends_everything_at_once(ranks: int, number: signal.Signals, tmp_path: Path) -> None:
     with supervised(ranks, "never save", tmp_path) as started:
         started.until(lambda: started.output.count("waiting\n") == ranks)
         for other in (signal.SIGUSR1, signal.SIGHUP, number):

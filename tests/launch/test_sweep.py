@@ -41,13 +41,17 @@ def write_grid(folder: Path, shards: Path, **changes: object) -> Path:
         "recipes": ["demo/bert_full"],
         "seeds": [0, 1],
         "settings": {
-            "data.shards": str(shards), "model.vocabulary": 300, "loop.max_steps": 2,
-            "data.workers": 0, "output.folder": str(folder / "runs"), "tracking.wandb": "off",
+            "data.shards": str(shards),
+            "model.vocabulary": 300,
+            "loop.max_steps": 2,
+            "data.workers": 0,
+            "output.folder": str(folder / "runs"),
+            "tracking.wandb": "off",
             "evaluation.train": False,
         },
         "grid": {"optim.lr": [1e-4, 3e-3]},
         **changes,
-    }  # fmt: skip
+    }
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path
@@ -65,9 +69,11 @@ def cells(text: str, first: str) -> list[list[str]]:
 
 
 def test_one_fails_the_others_finish_and_only_that_one_is_trained_again(
-    text_shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    text_shards: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     grid = write_grid(tmp_path, text_shards)
@@ -82,17 +88,13 @@ def test_one_fails_the_others_finish_and_only_that_one_is_trained_again(
     shown = capfd.readouterr().out
     assert "sweep tiny: 4 trainings: 4 new" in shown
     for member in trainings:
-        assert re.search(
-            rf"  new  {re.escape(member.label)} +{re.escape(str(member.run))}\n", shown
-        )
+        assert re.search(rf"  new  {re.escape(member.label)} +{re.escape(str(member.run))}\n", shown)
     assert not folder.exists()
 
     assert main(["sweep", str(grid), *LOCAL]) == 1
     shown, errors = capfd.readouterr()
     assert "3 of 4 trainings have finished" in shown
-    assert errors.splitlines()[-1].startswith(
-        f"error: {broken.label} failed: {broken.run}: not a run"
-    )
+    assert errors.splitlines()[-1].startswith(f"error: {broken.label} failed: {broken.run}: not a run")
     assert [(member.run / "summary.json").is_file() for member in trainings] == [
         member is not broken for member in trainings
     ]
@@ -126,9 +128,7 @@ def test_one_fails_the_others_finish_and_only_that_one_is_trained_again(
     check_report(folder, trainings, capfd)
 
 
-def check_report(
-    folder: Path, trainings: tuple[GridMember, ...], capfd: pytest.CaptureFixture[str]
-) -> None:
+def check_report(folder: Path, trainings: tuple[GridMember, ...], capfd: pytest.CaptureFixture[str]) -> None:
     """A row for each learning rate, with mean and deviation over its two seeds."""
     assert main(["report", str(folder)]) == 0
     assert "left out" not in capfd.readouterr().err
@@ -149,8 +149,16 @@ def check_report(
 
 def test_ctrl_c_stops_after_a_save_and_starts_no_other(text_shards: Path, tmp_path: Path) -> None:
     grid = write_grid(tmp_path, text_shards, grid={})
-    endless = ["--loop.max_steps", "1000000", "--loop.epochs", "1000000", "--loop.log_every", "1",
-               "--optim.schedule", "constant"]  # fmt: skip
+    endless = [
+        "--loop.max_steps",
+        "1000000",
+        "--loop.epochs",
+        "1000000",
+        "--loop.log_every",
+        "1",
+        "--optim.schedule",
+        "constant",
+    ]
     first, second = members(load_grid(grid), (), endless)
     metrics = first.run / "metrics.jsonl"
     command = ["launch", "sweep", str(grid), *LOCAL, *endless]
@@ -236,9 +244,7 @@ def test_a_sweeps_folder_says_what_it_consists_of(text_shards: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_sweeps_folder_is_closed_like_a_runs(
-    shared: bool, text_shards: Path, tmp_path: Path
-) -> None:
+def test_a_sweeps_folder_is_closed_like_a_runs(shared: bool, text_shards: Path, tmp_path: Path) -> None:
     grid = load_grid(write_grid(tmp_path, text_shards))
     group = grp.getgrgid(os.getegid()).gr_name
     trainings = members(grid, (), ["--output.group", group] if shared else [])
@@ -274,11 +280,14 @@ def test_reports_of_nothing_finished_are_refused(text_shards: Path, tmp_path: Pa
         (["GRID", "--ranks", "3"], "4 / 3 = 1.33"),
         (["GRID", "--resume", "."], "--resume PATH goes with one recipe"),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_starts_nothing(
-    arguments: list[str], message: str, text_shards: Path, tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    text_shards: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     grid = str(write_grid(tmp_path, text_shards))
     typed = [grid if word == "GRID" else word for word in arguments]
     assert main(["sweep", *typed, "--cluster", "local"]) == 2

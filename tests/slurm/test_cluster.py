@@ -116,9 +116,7 @@ def test_accounting_knows_ended_jobs(accounting_cluster: Cluster) -> None:
     job = accounting_cluster.submit("exit 4", "-o", "/dev/null")
     accounting_cluster.wait_for(job, "FAILED")
     command = ["sacct", "-n", "-X", "-P", "-o", "State,ExitCode", "-j", job]
-    wait_until(
-        lambda: accounting_cluster.run(*command).strip() == "FAILED|4:0", "sacct does not know it"
-    )
+    wait_until(lambda: accounting_cluster.run(*command).strip() == "FAILED|4:0", "sacct does not know it")
 
 
 ESCAPING = """

@@ -27,9 +27,14 @@ def test_commands_run(tmp_path: Path) -> None:
                 continue
             for line in block.text.splitlines():
                 done = subprocess.run(
-                    ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True,
-                    text=True, timeout=PATIENCE, check=False,
-                )  # fmt: skip
+                    ["bash", "-c", line],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=PATIENCE,
+                    check=False,
+                )
                 assert done.returncode == 0, f"{block.where}: {line}\n{done.stdout}{done.stderr}"
                 shown[line] = done.stdout
                 if line.startswith("export "):

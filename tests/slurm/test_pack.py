@@ -50,9 +50,12 @@ def start(
     root = str(Path(__file__).resolve().parents[2])
     return subprocess.Popen(
         [sys.executable, "-m", "launch", "pack", *corpus, *more],
-        cwd=folder, env={**environment, "PYTHONPATH": root}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=folder,
+        env={**environment, "PYTHONPATH": root},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def pack_whole(folder: Path, corpus: list[str]) -> None:
@@ -142,9 +145,7 @@ def test_preempted_parts_are_packed_when_they_come_back(
     assert same(long_whole, tmp_path / "out") == ""
 
 
-def test_a_killed_part_is_told_and_packed_again(
-    cluster: Cluster, long_whole: Path, tmp_path: Path
-) -> None:
+def test_a_killed_part_is_told_and_packed_again(cluster: Cluster, long_whole: Path, tmp_path: Path) -> None:
     command = start_jobs(tmp_path, LONG, 2, cluster)
     until((tmp_path / "out.parts" / "part-0002.packing").is_dir, tmp_path)
     packing_process(tmp_path, 2).kill()
@@ -178,9 +179,7 @@ def test_what_sbatch_refuses_is_one_line_and_leaves_nothing(
     assert "partition" in errors and sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    "name", ["x\ntouch HIT\n", "x'; touch HIT; '", "$(touch HIT)", "%j", "`x`"]
-)
+@pytest.mark.parametrize("name", ["x\ntouch HIT\n", "x'; touch HIT; '", "$(touch HIT)", "%j", "`x`"])
 def test_names_that_a_batch_script_would_misread_are_refused(
     cluster: Cluster, tones: list[str], tmp_path: Path, name: str
 ) -> None:

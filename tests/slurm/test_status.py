@@ -60,9 +60,7 @@ def nodes_taken(cluster: Cluster) -> Iterator[None]:
         cluster.wait_for(job, "CANCELLED")
 
 
-def test_a_training_from_the_queue_to_its_end(
-    cluster: Cluster, text_shards: Path, tmp_path: Path
-) -> None:
+def test_a_training_from_the_queue_to_its_end(cluster: Cluster, text_shards: Path, tmp_path: Path) -> None:
     with nodes_taken(cluster):
         training = submit(cluster, text_shards, tmp_path, 200)
         training.until(lambda: state(training) == ("waiting", "Resources"))
@@ -70,8 +68,10 @@ def test_a_training_from_the_queue_to_its_end(
         assert done.returncode == 0 and "nothing yet: waiting" in done.stderr
         following = subprocess.Popen(
             [sys.executable, "-m", "launch", "logs", "-f", "--rank", "1", training.job],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     try:
         training.until_new_steps(2)
         assert state(training)[0] == "running" and "on n[1-2] since" in state(training)[1]
@@ -110,17 +110,13 @@ def test_a_training_from_the_queue_to_its_end(
     again = sokhan(["cancel", training.job])
     assert again.returncode == 0
     assert again.stdout == f"job {training.job}: nothing to cancel, cancelled\n"
-    (first, second) = (
-        sokhan(["logs", training.job, "--rank", "1", "--attempt", number]) for number in "01"
-    )
+    (first, second) = (sokhan(["logs", training.job, "--rank", "1", "--attempt", number]) for number in "01")
     assert (first.stdout.count(tasks), second.stdout.count(tasks)) == (1, 1)
     assert first.stdout + second.stdout == shown
     assert sokhan(["logs", training.job, "--attempt", "2"]).returncode == 2
 
 
-def test_a_failure_is_told_with_its_reason(
-    cluster: Cluster, text_shards: Path, tmp_path: Path
-) -> None:
+def test_a_failure_is_told_with_its_reason(cluster: Cluster, text_shards: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shutil.copytree(text_shards, shards)
     with nodes_taken(cluster):
@@ -155,8 +151,9 @@ def test_arrays_and_what_slurm_refuses(cluster: Cluster, tmp_path: Path) -> None
     found = job_states([f"{array}_0", f"{array}_2"])
     assert found[f"{array}_0"].nodes in ("n1", "n2") and found[f"{array}_0"].since
     assert (found[f"{array}_2"].state, found[f"{array}_2"].reason) == (
-        "PENDING", "JobArrayTaskLimit",
-    )  # fmt: skip
+        "PENDING",
+        "JobArrayTaskLimit",
+    )
     shown = show_job(f"{array}_0")
     assert (shown["ArrayJobId"], shown["Command"]) == (array, str(script))
     assert shown["StdOut"] == str(tmp_path / "a b")
@@ -227,8 +224,10 @@ def test_the_accounting_knows_what_the_controller_has_forgotten(
         assert state(training) == ("cancelled", "")  # its folder is named by what was typed
         found = job_states([f"{array}_1", array])
         assert {job: one.state for job, one in found.items()} == {
-            f"{array}_0": "COMPLETED", f"{array}_1": "COMPLETED", array: "COMPLETED",
-        }  # fmt: skip
+            f"{array}_0": "COMPLETED",
+            f"{array}_1": "COMPLETED",
+            array: "COMPLETED",
+        }
 
         database = int((cluster.folder / "pids" / "slurmdbd").read_text())
         os.kill(database, signal.SIGKILL)

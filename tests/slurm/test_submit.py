@@ -26,23 +26,32 @@ from tests.slurm.cluster import Cluster
 PATIENCE = 240.0
 """Bound of a wait; how long it takes is not what is tested."""
 SIZE = [
-    "--slurm.nodes", "2", "--slurm.gpus_per_task", "0", "--slurm.cpus_per_task", "1",
-    "--cluster", "slurm",
-]  # fmt: skip
+    "--slurm.nodes",
+    "2",
+    "--slurm.gpus_per_task",
+    "0",
+    "--slurm.cpus_per_task",
+    "1",
+    "--cluster",
+    "slurm",
+]
 SECRETS = {"WANDB_API_KEY": "canary" + "0" * 34, "HF_TOKEN": "hf_canary1"}
 # Run directories must not be told from Persian, or awkward, folders.
 FOLDER = "a (b) [c] #d é دوره‌ها"
 
 
-def typed(
-    cluster: Cluster, words: Sequence[str], cwd: Path, **more: str
-) -> subprocess.CompletedProcess[str]:
+def typed(cluster: Cluster, words: Sequence[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """`sokhan` with these words, in this folder."""
     environment = {**cluster.environment, "OMP_NUM_THREADS": "1", **more}
     return subprocess.run(
-        [sys.executable, "-m", "launch", *words], env=environment, cwd=cwd, capture_output=True,
-        text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "launch", *words],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 @contextmanager
@@ -158,9 +167,7 @@ def test_a_job_runs_the_submitted_code_and_has_secrets_in_its_environment_only(
     assert finished(cluster, run).end["outcome"] == "finished"
     assert (run / "summary.json").is_file()
 
-    shown += (
-        done.stdout + done.stderr + cluster.run("scontrol", "show", "job", "-dd", submission.job)
-    )
+    shown += done.stdout + done.stderr + cluster.run("scontrol", "show", "job", "-dd", submission.job)
     assert "batch script" in shown or "#SBATCH" in shown
     assert not [value for value in SECRETS.values() if value in shown]
     assert with_secret(tmp_path) == []
@@ -245,9 +252,7 @@ def test_a_refused_job_leaves_nothing(
     ]
     done = typed(cluster, words, tmp_path)
     assert done.returncode == 2 and done.stdout == ""
-    assert (
-        done.stderr.startswith("error: sbatch refused the job: ") and done.stderr.count("\n") == 1
-    )
+    assert done.stderr.startswith("error: sbatch refused the job: ") and done.stderr.count("\n") == 1
     assert reason in done.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not (tmp_path / "runs" / "bert_full" / "run").exists()

@@ -120,9 +120,7 @@ def near_its_end(training: Submitted) -> None:
     training.cluster.run("scontrol", "update", f"JobId={training.job}", "TimeLimit=60")
 
 
-def test_two_nodes_are_as_two_local_ranks(
-    cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_two_nodes_are_as_two_local_ranks(cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path) -> None:
     training = submit(cluster, undisturbed.shards, tmp_path, EPOCHS)
     training.finish()
     check_result(training, undisturbed)
@@ -148,9 +146,7 @@ def test_disturbed_runs_come_out_the_same(
     run_chain(CHAINS[name], cluster, undisturbed, tmp_path)
 
 
-def test_disturbed_under_cgroups(
-    cgroup_cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
+def test_disturbed_under_cgroups(cgroup_cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Where SLURM finds a job's processes by cgroup, not by their parents."""
     chain = [preempt, kill_step_daemon, kill_script, kill_rank(0)]
     run_chain(chain, cgroup_cluster, undisturbed, tmp_path)
@@ -243,9 +239,7 @@ def test_a_cancelled_run_saves_and_stays_cancelled(
     assert json.loads((again.run / "run.json").read_text())["starts"][-1]["checkpoint"]
 
 
-def test_a_training_that_fails_is_not_requeued(
-    cluster: Cluster, text_shards: Path, tmp_path: Path
-) -> None:
+def test_a_training_that_fails_is_not_requeued(cluster: Cluster, text_shards: Path, tmp_path: Path) -> None:
     training = submit(cluster, text_shards, tmp_path, 3, "--optim.lr", "1e30", "--optim.clip", "0")
     training.until(lambda: bool(training.end()))
     end = training.end()

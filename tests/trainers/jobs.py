@@ -196,9 +196,7 @@ def train_and_compare(world: World, name: str, overrides: list[str], steps: int)
     }
 
 
-def train_with_broken_gradient(
-    world: World, name: str, overrides: list[str], at: int, folder: Path
-) -> str:
+def train_with_broken_gradient(world: World, name: str, overrides: list[str], at: int, folder: Path) -> str:
     """Run the loop with a gradient that is infinite in global step ``at`` (the loss stays finite);
     returns the message of the failure."""
     data = open_data(world, name, overrides)
@@ -216,9 +214,7 @@ def train_with_broken_gradient(
     return _run_to_failure(engine, data, folder)
 
 
-def train_with_broken_validation(
-    world: World, name: str, overrides: list[str], folder: Path
-) -> str:
+def train_with_broken_validation(world: World, name: str, overrides: list[str], folder: Path) -> str:
     """Run the loop with a model whose first output of each evaluation batch is not a number on the last
     rank; returns the message of the failure."""
     data = open_data(world, name, overrides)
@@ -256,9 +252,7 @@ def moved_by_one_step(world: World, name: str, overrides: list[str]) -> dict[str
     return {key: value - before[key] for key, value in weights(engine).items()}
 
 
-def train_recipe(
-    world: World, name: str, overrides: list[str], beginning: Beginning | None = None
-) -> str:
+def train_recipe(world: World, name: str, overrides: list[str], beginning: Beginning | None = None) -> str:
     """A whole training; returns the run directory."""
     return str(train(load_recipe(name, overrides), world, beginning or Beginning()))
 

@@ -94,34 +94,60 @@ def build_run(
         parts[part] = class_metrics(truth, predicted, labels, losses)
         if part == "test":
             write_test_predictions(path, labels, truth, predicted, keys)
-    write_json(path / "eval/metrics.json", {
-        "labels": list(labels),
-        "best": {"epoch": 2, "step": 2 * steps_an_epoch, "metric": "accuracy", "value": 0.7123},
-        "splits": {part: metrics.as_dict() for part, metrics in parts.items()},
-    })  # fmt: skip
-    write_json(path / "eval/parameters.json", {
-        "trainable": 110_075, "frozen": 52_352, "total": 162_427,
-        "trainable_names": [f"encoder.layer.{n}.attention.self.query.weight" for n in range(12)],
-        "summary": "everything trains but the convolutional feature extractor",
-    })  # fmt: skip
-    write_json(path / "environment.json", {
-        "python": "3.11.7", "torch": "2.11.0", "deepspeed": "0.19.8", "transformers": "5.23.0",
-        "hardware": "2 CPU cores, 24 GiB", "ranks": 2, "git": "1a2b3c4d",
-    })  # fmt: skip
+    write_json(
+        path / "eval/metrics.json",
+        {
+            "labels": list(labels),
+            "best": {"epoch": 2, "step": 2 * steps_an_epoch, "metric": "accuracy", "value": 0.7123},
+            "splits": {part: metrics.as_dict() for part, metrics in parts.items()},
+        },
+    )
+    write_json(
+        path / "eval/parameters.json",
+        {
+            "trainable": 110_075,
+            "frozen": 52_352,
+            "total": 162_427,
+            "trainable_names": [f"encoder.layer.{n}.attention.self.query.weight" for n in range(12)],
+            "summary": "everything trains but the convolutional feature extractor",
+        },
+    )
+    write_json(
+        path / "environment.json",
+        {
+            "python": "3.11.7",
+            "torch": "2.11.0",
+            "deepspeed": "0.19.8",
+            "transformers": "5.23.0",
+            "hardware": "2 CPU cores, 24 GiB",
+            "ranks": 2,
+            "git": "1a2b3c4d",
+        },
+    )
     by_label = {part: dict(zip(labels, map(int, n), strict=True)) for part, n in sizes.items()}
     # The test part is as large as the reference's: only so a run may stand beside it.
     size = sum(by_label["test"].values())
     by_label["test"][labels[0]] += TEST_SAMPLES.get(corpus, size) - size
-    write_json(path / "data.json", {
-        "corpus": corpus, "synthetic": synthetic, "split": split,
-        "kind": "text" if task == "nli" else "audio",
-        "counts": by_label,
-        "speaker_overlap": {"train/validation": overlap, "train/test": overlap,
-                            "validation/test": 0},
-    })  # fmt: skip
-    write_json(path / "summary.json", {
-        "finished": True, "seconds": 245.3, "steps": epochs * steps_an_epoch, "epochs": epochs,
-    })  # fmt: skip
+    write_json(
+        path / "data.json",
+        {
+            "corpus": corpus,
+            "synthetic": synthetic,
+            "split": split,
+            "kind": "text" if task == "nli" else "audio",
+            "counts": by_label,
+            "speaker_overlap": {"train/validation": overlap, "train/test": overlap, "validation/test": 0},
+        },
+    )
+    write_json(
+        path / "summary.json",
+        {
+            "finished": True,
+            "seconds": 245.3,
+            "steps": epochs * steps_an_epoch,
+            "epochs": epochs,
+        },
+    )
     return path
 
 
@@ -130,9 +156,7 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def _config(
-    task: str, recipe: str, regime: RegimeConfig | None, seed: int, split: str
-) -> dict[str, Any]:
+def _config(task: str, recipe: str, regime: RegimeConfig | None, seed: int, split: str) -> dict[str, Any]:
     from dataclasses import asdict, replace
 
     if task == "nli":
@@ -150,16 +174,47 @@ def _write_metrics(path: Path, rng: np.random.Generator, epochs: int, steps: int
     for epoch in range(1, epochs + 1):
         for step in range((epoch - 1) * steps + 1, epoch * steps + 1):
             loss = 0.4 + 1.2 * np.exp(-step / (1.5 * steps)) + rng.normal() * 0.08
-            lines.append({"kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": 1e-5,
-                          "items": 128, "padding": 0.12})  # fmt: skip
-            perf.append({"step": step, "seconds": 0.9, "rate": 5210.0 + step, "unit": "tokens/s",
-                         "peak_memory_bytes": 1.5 * 2**30})  # fmt: skip
+            lines.append(
+                {
+                    "kind": "train",
+                    "step": step,
+                    "epoch": epoch,
+                    "loss": loss,
+                    "lr": 1e-5,
+                    "items": 128,
+                    "padding": 0.12,
+                }
+            )
+            perf.append(
+                {
+                    "step": step,
+                    "seconds": 0.9,
+                    "rate": 5210.0 + step,
+                    "unit": "tokens/s",
+                    "peak_memory_bytes": 1.5 * 2**30,
+                }
+            )
         end, rise = epoch * steps, 1 - np.exp(-epoch / 1.5)
-        lines.append({"kind": "train_epoch", "step": end, "epoch": epoch, "loss": 1.3 - 0.8 * rise,
-                      "accuracy": 0.35 + 0.5 * rise})  # fmt: skip
-        lines.append({"kind": "validation", "step": end, "epoch": epoch, "loss": 1.25 - 0.5 * rise,
-                      "accuracy": 0.35 + 0.4 * rise, "uar": 0.3 + 0.33 * rise,
-                      "macro_f1": 0.31 + 0.3 * rise,
-                      "weighted_f1": 0.33 + 0.35 * rise})  # fmt: skip
+        lines.append(
+            {
+                "kind": "train_epoch",
+                "step": end,
+                "epoch": epoch,
+                "loss": 1.3 - 0.8 * rise,
+                "accuracy": 0.35 + 0.5 * rise,
+            }
+        )
+        lines.append(
+            {
+                "kind": "validation",
+                "step": end,
+                "epoch": epoch,
+                "loss": 1.25 - 0.5 * rise,
+                "accuracy": 0.35 + 0.4 * rise,
+                "uar": 0.3 + 0.33 * rise,
+                "macro_f1": 0.31 + 0.3 * rise,
+                "weighted_f1": 0.33 + 0.35 * rise,
+            }
+        )
     for name, records in (("metrics.jsonl", lines), ("perf.jsonl", perf)):
         (path / name).write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")

@@ -26,10 +26,25 @@ def run(ranks: Ranks, text_shards: Path, tmp_path_factory: pytest.TempPathFactor
     """Three epochs of pre-training, all checkpoints kept."""
     folder = tmp_path_factory.mktemp("exported")
     overrides = [
-        "--data.shards", str(text_shards), "--data.workers", "0", "--model.vocabulary", "300",
-        "--batching.budget", "256", "--model.max_tokens", "32", "--checkpoint.keep", "5",
-        "--output.folder", str(folder), "--output.name", "run", "--tracking.wandb", "off",
-    ]  # fmt: skip
+        "--data.shards",
+        str(text_shards),
+        "--data.workers",
+        "0",
+        "--model.vocabulary",
+        "300",
+        "--batching.budget",
+        "256",
+        "--model.max_tokens",
+        "32",
+        "--checkpoint.keep",
+        "5",
+        "--output.folder",
+        str(folder),
+        "--output.name",
+        "run",
+        "--tracking.wandb",
+        "off",
+    ]
     return Path(ranks(1).run(train_recipe, "demo/mlm", overrides)[0])
 
 
@@ -38,13 +53,9 @@ def words(folder: Path) -> torch.Tensor:
     return model.bert.embeddings.word_embeddings.weight.detach()
 
 
-def test_checkpoints_become_models(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoints_become_models(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, "sokhan export")  # the process's own, which trained nothing
-    tags = sorted(
-        (path.name for path in (run / "checkpoints").iterdir()), key=lambda t: int(t.split("-")[1])
-    )
+    tags = sorted((path.name for path in (run / "checkpoints").iterdir()), key=lambda t: int(t.split("-")[1]))
     assert len(tags) == 3  # one an epoch
     for tag in tags:
         assert main(["export", str(run), "--checkpoint", tag, "--out", str(tmp_path / tag)]) == 0
@@ -56,9 +67,7 @@ def test_checkpoints_become_models(
     assert f"## Training\n\n```\n{(run / 'command.txt').read_text()}```\n" in card
 
 
-def test_a_failure_leaves_the_ranks_world(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_leaves_the_ranks_world(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next export of the same process joins anew."""
 
     def fail(*_: object) -> None:
@@ -72,9 +81,7 @@ def test_a_failure_leaves_the_ranks_world(
     assert (tmp_path / "model" / "config.json").is_file()
 
 
-def test_what_cannot_be_exported(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_exported(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*words: str) -> str:
         assert main(["export", *words]) == 2
         return capsys.readouterr().err

@@ -49,9 +49,20 @@ def mode(path: Path) -> int:
 
 def arguments(shards: Path, out: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.vocabulary", "300",
-        "--batching.items", "16", "--output.folder", str(out), "--output.name", "run", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.vocabulary",
+        "300",
+        "--batching.items",
+        "16",
+        "--output.folder",
+        str(out),
+        "--output.name",
+        "run",
+        *more,
+    ]
 
 
 def train_with_umask(world: World, umask: int, overrides: list[str]) -> tuple[str, int]:
@@ -149,16 +160,30 @@ class User:
         self.home.mkdir(exist_ok=True)
         os.chown(self.home, self.uid, self.uid)
         environment = {
-            **os.environ, "HOME": str(self.home), "USER": f"user{self.uid}", "WANDB_MODE": "offline",
-            "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
-        }  # fmt: skip
+            **os.environ,
+            "HOME": str(self.home),
+            "USER": f"user{self.uid}",
+            "WANDB_MODE": "offline",
+            "DS_ACCELERATOR": "cpu",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", self.groups]
         process = subprocess.Popen(
-            [*within_reach(self.home), f'umask {self.umask}; exec "$@"', "sh", *become,
-             sys.executable, *command],
-            cwd=REPOSITORY, env=environment, text=True, stdout=subprocess.PIPE,
+            [
+                *within_reach(self.home),
+                f'umask {self.umask}; exec "$@"',
+                "sh",
+                *become,
+                sys.executable,
+                *command,
+            ],
+            cwd=REPOSITORY,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        )
         self.started.append(process)
         return process
 
@@ -213,9 +238,7 @@ def users(place: Path) -> Iterator[list[User]]:
 
 
 @needs_root
-def test_a_member_goes_on_and_nobody_else(
-    users: list[User], place: Path, text_shards: Path
-) -> None:
+def test_a_member_goes_on_and_nobody_else(users: list[User], place: Path, text_shards: Path) -> None:
     """Begun by one and stopped, gone on with by another and killed, finished by the first."""
     first, second, stranger = users
     shards, group = place / "shards", some_group()
@@ -255,11 +278,16 @@ def test_a_member_goes_on_and_nobody_else(
     assert (folder / SUMMARY).is_file() and "goes on after step" in output
     check_group(folder, group)
 
-    code, output = second.run(["-c", f"""
+    code, output = second.run(
+        [
+            "-c",
+            f"""
 from pathlib import Path
 from trainers.folder import clear
 clear(Path({str(folder)!r}))
-"""])  # fmt: skip
+""",
+        ]
+    )
     assert code == 0, output
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "lock"}
 

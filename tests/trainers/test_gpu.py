@@ -17,11 +17,27 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 def command(shards: Path, out: Path, overrides: str) -> list[str]:
     return [
-        sys.executable, "-m", "trainers", "--config", "demo/bert_full", "--data.shards",
-        str(shards), "--model.vocabulary", "300", "--loop.max_steps", "10", "--data.workers", "1",
-        "--output.folder", str(out), "--output.name", "run", "--tracking.wandb", "off",
+        sys.executable,
+        "-m",
+        "trainers",
+        "--config",
+        "demo/bert_full",
+        "--data.shards",
+        str(shards),
+        "--model.vocabulary",
+        "300",
+        "--loop.max_steps",
+        "10",
+        "--data.workers",
+        "1",
+        "--output.folder",
+        str(out),
+        "--output.name",
+        "run",
+        "--tracking.wandb",
+        "off",
         *overrides.split(),
-    ]  # fmt: skip
+    ]
 
 
 def losses(shards: Path, out: Path, overrides: str = "", **environment: str) -> list[float]:
@@ -63,9 +79,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     losses(text_shards, whole, overrides=overrides)
     metrics = killed / "bert_full" / "run" / "metrics.jsonl"
     started = subprocess.Popen(command(text_shards, killed, overrides))
-    while started.poll() is None and not (
-        metrics.is_file() and '"step": 10' in metrics.read_text()
-    ):
+    while started.poll() is None and not (metrics.is_file() and '"step": 10' in metrics.read_text()):
         time.sleep(0.001)
     started.kill()
     started.wait()

@@ -33,13 +33,9 @@ def test_equal_to_scikit_learn(present: tuple[int, ...]) -> None:
         warnings.simplefilter("ignore")  # it warns of predicted classes that have no truth
         assert ours.uar == pytest.approx(sk.balanced_accuracy_score(truth, predicted), rel=1e-12)
     assert ours.macro_f1 == pytest.approx(sk.f1_score(truth, predicted, average="macro", **kwargs))
-    assert ours.weighted_f1 == pytest.approx(
-        sk.f1_score(truth, predicted, average="weighted", **kwargs)
-    )
+    assert ours.weighted_f1 == pytest.approx(sk.f1_score(truth, predicted, average="weighted", **kwargs))
     table = sk.precision_recall_fscore_support(truth, predicted, **kwargs)
-    for mine, theirs in zip(
-        (ours.precision, ours.recall, ours.f1, ours.support), table, strict=True
-    ):
+    for mine, theirs in zip((ours.precision, ours.recall, ours.f1, ours.support), table, strict=True):
         assert mine == pytest.approx(theirs.tolist())
     matrix = sk.confusion_matrix(truth, predicted, labels=codes)
     assert np.array_equal(ours.confusion, matrix)
@@ -51,10 +47,9 @@ def report_text(metrics: SplitMetrics, digits: int) -> str:
     classes, summary = classification_rows(metrics)
     width = max(len(name) for name in (*metrics.labels, "weighted avg", "x" * digits))
     lines = [
-        f"{'':>{width}s} " + "".join(f" {h:>9}" for h in ("precision", "recall", "f1-score",
-                                                         "support")),
+        f"{'':>{width}s} " + "".join(f" {h:>9}" for h in ("precision", "recall", "f1-score", "support")),
         "",
-    ]  # fmt: skip
+    ]
 
     def number(value: float | None) -> str:
         return f" {'':>9}" if value is None else f" {value:>9.{digits}f}"
@@ -72,9 +67,13 @@ def report_text(metrics: SplitMetrics, digits: int) -> str:
 def test_rows_are_those_that_scikit_learn_prints(present: tuple[int, ...], digits: int) -> None:
     truth, predicted, losses = drawn(2, present)
     theirs = sk.classification_report(
-        truth, predicted, labels=range(len(LABELS)), target_names=LABELS, digits=digits,
+        truth,
+        predicted,
+        labels=range(len(LABELS)),
+        target_names=LABELS,
+        digits=digits,
         zero_division=0,
-    )  # fmt: skip
+    )
     ours = class_metrics(truth, predicted, LABELS, losses)
     assert report_text(ours, digits) == theirs
 

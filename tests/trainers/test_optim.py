@@ -61,9 +61,13 @@ def test_rates_of_bert(tmp_path: Path) -> None:
     model = small_bert(tmp_path / "bert")
     scales = rate_scales(model, OptimConfig(lr=1e-4, head_lr=1e-3, layer_decay=0.5))
     table = {
-        "bert.embeddings.": 0.125, "bert.encoder.layer.0.": 0.25, "bert.encoder.layer.1.": 0.5,
-        "bert.encoder.layer.2.": 1.0, "bert.pooler.": 10.0, "classifier.": 10.0,
-    }  # fmt: skip
+        "bert.embeddings.": 0.125,
+        "bert.encoder.layer.0.": 0.25,
+        "bert.encoder.layer.1.": 0.5,
+        "bert.encoder.layer.2.": 1.0,
+        "bert.pooler.": 10.0,
+        "classifier.": 10.0,
+    }
     names = [name for name, _ in model.named_parameters()]
     assert scales == pytest.approx(expected_scales(names, table))
 
@@ -73,11 +77,14 @@ def test_rates_of_hubert(norm: str, tmp_path: Path) -> None:
     model = emotion(tmp_path, norm)
     scales = rate_scales(model, OptimConfig(lr=1e-4, head_lr=1e-3, layer_decay=0.5))
     table = {
-        "hubert.": 0.125, "hubert.encoder.layers.0.": 0.25, "hubert.encoder.layers.1.": 0.5,
-        "hubert.encoder.layers.2.": 1.0, "head.": 10.0,
+        "hubert.": 0.125,
+        "hubert.encoder.layers.0.": 0.25,
+        "hubert.encoder.layers.1.": 0.5,
+        "hubert.encoder.layers.2.": 1.0,
+        "head.": 10.0,
         # Behind the last layer in pre-norm models, before the first in the others.
         "hubert.encoder.layer_norm.": 1.0 if norm == "layer" else 0.125,
-    }  # fmt: skip
+    }
     names = [name for name, _ in model.named_parameters()]
     assert scales == pytest.approx(expected_scales(names, table))
 
@@ -90,8 +97,13 @@ def test_groups_divide_what_trains(tmp_path: Path) -> None:
     trainable = [id(p) for p in model.parameters() if p.requires_grad]
     assert sorted(held) == sorted(trainable)
     assert [(g["lr_scale"], g["weight_decay"]) for g in groups] == [
-        (0.125, 0.1), (0.125, 0.0), (0.5, 0.1), (0.5, 0.0), (1.0, 0.1), (1.0, 0.0)
-    ]  # fmt: skip
+        (0.125, 0.1),
+        (0.125, 0.0),
+        (0.5, 0.1),
+        (0.5, 0.0),
+        (1.0, 0.1),
+        (1.0, 0.0),
+    ]
     for group in groups:
         assert all((p.ndim > 1) == bool(group["weight_decay"]) for p in group["params"])
 
@@ -140,9 +152,12 @@ def test_each_weight_moves_at_its_rate(stage: int, ranks: Ranks, text_shards: Pa
     scaled = ["--optim.head_lr", "300.0", "--optim.layer_decay", "0.5"]
     moved = ranks(2).run(moved_by_one_step, "demo/bert_full", [*recipe, *scaled])[0]
     table = {
-        "bert.embeddings.": 0.25, "bert.encoder.layer.0.": 0.5, "bert.encoder.layer.1.": 1.0,
-        "bert.pooler.": 3.0, "classifier.": 3.0,
-    }  # fmt: skip
+        "bert.embeddings.": 0.25,
+        "bert.encoder.layer.0.": 0.5,
+        "bert.encoder.layer.1.": 1.0,
+        "bert.pooler.": 3.0,
+        "classifier.": 3.0,
+    }
     for name, scale in expected_scales(list(plain), table).items():
         size = float(plain[name].abs().max())
         far = float((moved[name] - scale * plain[name]).abs().max())

@@ -108,9 +108,7 @@ def check_same(run: Path, table: list[dict[str, str]], tolerance: float = ROUNDI
     """The rows of a table are those of the run's evaluation, for all samples of the corpus."""
     found = {row["key"]: row for row in table}
     told = [
-        row
-        for part in ("validation", "test")
-        for row in read_csv(run / "eval" / f"predictions-{part}.csv")
+        row for part in ("validation", "test") for row in read_csv(run / "eval" / f"predictions-{part}.csv")
     ]
     assert len(told) >= 20
     for row in told:
@@ -198,9 +196,7 @@ def test_files_and_folders_give_what_their_manifest_gives(
     assert "accuracy" not in shown.err
     rows = list(csv.DictReader(shown.out.splitlines()))
     assert list(rows[0]) == ["path", "prediction", "p(calm)", "p(glad)", "p(sad)"]
-    assert [row["path"] for row in rows[:2]] == [
-        str(one), str(speech / "clips" / "0" / "clip 00.wav")
-    ]  # fmt: skip
+    assert [row["path"] for row in rows[:2]] == [str(one), str(speech / "clips" / "0" / "clip 00.wav")]
     assert len(rows) == 48, "the one that is named is not told twice"
     for row in rows:
         path = Path(row["path"]).relative_to(speech).with_suffix("")
@@ -225,8 +221,9 @@ def test_pairs_without_labels(text_run: Path, text: Path, tmp_path: Path) -> Non
     with (text / "pairs.tsv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))[:20]
     manifest = tmp_path / "new.jsonl"
-    lines = [{"premise": r["premise"], "hypothesis": r["hypothesis"], "key": f"k{n}"}
-             for n, r in enumerate(rows)]  # fmt: skip
+    lines = [
+        {"premise": r["premise"], "hypothesis": r["hypothesis"], "key": f"k{n}"} for n, r in enumerate(rows)
+    ]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     new, old = predict(text_run, [manifest]), predict(text_run, [text / "pairs.tsv"])
     assert new.keys == tuple(f"k{n}" for n in range(20)) and new.truth is None
@@ -319,9 +316,7 @@ def test_an_export_that_says_nothing_of_its_texts(
     assert "processed by hazm 0.0, these by" in note
 
 
-def test_padding_that_was_averaged_in_is_told(
-    speech_run: Path, speech: Path, tmp_path: Path
-) -> None:
+def test_padding_that_was_averaged_in_is_told(speech_run: Path, speech: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(speech_run / "model", folder)
     about = json.loads((folder / "sokhan.json").read_text())

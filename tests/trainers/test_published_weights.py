@@ -34,12 +34,32 @@ def test_minilm_trains_and_comes_back(
     regime: str, ranks: Callable[[int], RankPool], text_shards: Path, tmp_path: Path
 ) -> None:
     recipe = [
-        "--data.shards", str(text_shards), "--data.workers", "0", "--tracking.wandb", "off",
-        "--model.pretrained", str(minilm_folder()), "--model.text", "original",
-        "--engine.precision", "fp32", "--engine.zero", "2", "--batching.items", "16",
-        "--evaluation.items", "27", "--evaluation.train", "false", "--loop.max_steps", "2",
-        "--output.folder", str(tmp_path), *CHANGES[regime],
-    ]  # fmt: skip
+        "--data.shards",
+        str(text_shards),
+        "--data.workers",
+        "0",
+        "--tracking.wandb",
+        "off",
+        "--model.pretrained",
+        str(minilm_folder()),
+        "--model.text",
+        "original",
+        "--engine.precision",
+        "fp32",
+        "--engine.zero",
+        "2",
+        "--batching.items",
+        "16",
+        "--evaluation.items",
+        "27",
+        "--evaluation.train",
+        "false",
+        "--loop.max_steps",
+        "2",
+        "--output.folder",
+        str(tmp_path),
+        *CHANGES[regime],
+    ]
     folder = Path(ranks(2).run(train_recipe, f"farstail/parsbert_{regime}", recipe)[0])
 
     saved = Checkpoint(list_checkpoints(folder / "checkpoints")[0]).weights
@@ -59,9 +79,7 @@ def test_minilm_trains_and_comes_back(
         tokens = collate.encode([(pair.premise, pair.hypothesis)], return_tensors="pt")
         with torch.no_grad():
             logits = {
-                "ours": reloaded(
-                    tokens["input_ids"], tokens["attention_mask"], tokens["token_type_ids"]
-                ),
+                "ours": reloaded(tokens["input_ids"], tokens["attention_mask"], tokens["token_type_ids"]),
                 "stock": stock(**tokens).logits,
             }
         expected = [float(row[f"p({label})"]) for label in "cen"]

@@ -14,9 +14,14 @@ from tests.trainers.test_run import train_recipe
 
 Ranks = Callable[[int], RankPool]
 EMOTIONS = {
-    "W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness",
+    "W": "anger",
+    "L": "boredom",
+    "E": "disgust",
+    "A": "fear",
+    "F": "happiness",
+    "T": "sadness",
     "N": "neutral",
-}  # fmt: skip
+}
 
 
 def results(folder: Path) -> dict[str, dict[str, float]]:
@@ -34,10 +39,21 @@ def test_emodb_trains_speaker_disjointly(ranks: Ranks, shared_data: Path, tmp_pa
     shards = tmp_path / "shards"
     assert main(["pack", "manifest", str(manifest), "--out", str(shards)]) == 0
     recipe = [
-        "--data.shards", str(shards), "--batching.budget", "8", "--loop.epochs", "4",
-        "--output.folder", str(tmp_path), "--output.name", "run", "--tracking.wandb", "off",
-        "--evaluation.train", "false",
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--batching.budget",
+        "8",
+        "--loop.epochs",
+        "4",
+        "--output.folder",
+        str(tmp_path),
+        "--output.name",
+        "run",
+        "--tracking.wandb",
+        "off",
+        "--evaluation.train",
+        "false",
+    ]
     folder = Path(ranks(2).run(train_recipe, "demo/hubert", recipe)[0])
     assert json.loads((folder / "data.json").read_text())["speaker_overlap"]["train/test"] == 0
     test = results(folder)["test"]
@@ -48,9 +64,7 @@ def test_emodb_trains_speaker_disjointly(ranks: Ranks, shared_data: Path, tmp_pa
 
 
 @pytest.mark.parametrize("regime", ["full", "heads"])
-def test_farstail_with_hazm_trains(
-    regime: str, ranks: Ranks, shared_data: Path, tmp_path: Path
-) -> None:
+def test_farstail_with_hazm_trains(regime: str, ranks: Ranks, shared_data: Path, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     for source in (shared_data / "farstail").glob("*-word.csv"):
@@ -59,9 +73,19 @@ def test_farstail_with_hazm_trains(
     shards = tmp_path / "shards"
     assert main(["pack", "farstail", str(raw), "--out", str(shards)]) == 0
     recipe = [
-        "--data.shards", str(shards), "--model.max_tokens", "128", "--loop.max_steps", "3",
-        "--output.folder", str(tmp_path), "--output.name", "run", "--tracking.wandb", "off",
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--model.max_tokens",
+        "128",
+        "--loop.max_steps",
+        "3",
+        "--output.folder",
+        str(tmp_path),
+        "--output.name",
+        "run",
+        "--tracking.wandb",
+        "off",
+    ]
     folder = Path(ranks(2).run(train_recipe, f"demo/bert_{regime}", recipe)[0])
     assert {part: m["items"] for part, m in results(folder).items()} == {
         "train": 199,

@@ -25,9 +25,19 @@ REGIMES = {
 @pytest.mark.parametrize("regime", sorted(REGIMES))
 def test_regime_at_stage(regime: str, stage: int, ranks: Ranks, text_shards: Path) -> None:
     recipe = [
-        "--data.shards", str(text_shards), "--data.workers", "0", "--model.vocabulary", "300",
-        "--batching.items", "16", "--engine.zero", str(stage), "--optim.lr", "1e-3",
-    ]  # fmt: skip
+        "--data.shards",
+        str(text_shards),
+        "--data.workers",
+        "0",
+        "--model.vocabulary",
+        "300",
+        "--batching.items",
+        "16",
+        "--engine.zero",
+        str(stage),
+        "--optim.lr",
+        "1e-3",
+    ]
     result = ranks(2).run(train_and_compare, f"demo/bert_{regime}", recipe, 2)[0]
     frozen, trained = REGIMES[regime]
     expected = [n for n in result["frozen"] + result["trainable"] if n.startswith(tuple(frozen))]
@@ -45,14 +55,23 @@ def test_regime_at_stage(regime: str, stage: int, ranks: Ranks, text_shards: Pat
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("head", ["linear", "mlp", "weighted", "attentive"])
-def test_hubert_with_frozen_convolutions(
-    head: str, stage: int, ranks: Ranks, speech_shards: Path
-) -> None:
+def test_hubert_with_frozen_convolutions(head: str, stage: int, ranks: Ranks, speech_shards: Path) -> None:
     recipe = [
-        "--data.shards", str(speech_shards), "--data.workers", "0", "--model.head", head,
-        "--model.freeze_conv", "true", "--model.max_seconds", "1", "--engine.zero", str(stage),
-        "--batching.budget", "4",
-    ]  # fmt: skip
+        "--data.shards",
+        str(speech_shards),
+        "--data.workers",
+        "0",
+        "--model.head",
+        head,
+        "--model.freeze_conv",
+        "true",
+        "--model.max_seconds",
+        "1",
+        "--engine.zero",
+        str(stage),
+        "--batching.budget",
+        "4",
+    ]
     result = ranks(2).run(train_and_compare, "demo/hubert", recipe, 2)[0]
     assert result["frozen"] and all("feature_extractor" in name for name in result["frozen"])
     assert set(result["changed"]) <= set(result["trainable"])
@@ -64,15 +83,24 @@ def test_hubert_with_frozen_convolutions(
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("trains", ["head", "last"])
-def test_hubert_with_a_frozen_encoder(
-    trains: str, stage: int, ranks: Ranks, speech_shards: Path
-) -> None:
+def test_hubert_with_a_frozen_encoder(trains: str, stage: int, ranks: Ranks, speech_shards: Path) -> None:
     recipe = [
-        "--data.shards", str(speech_shards), "--data.workers", "0", "--model.trains", trains,
-        "--model.max_seconds", "1", "--engine.zero", str(stage), "--batching.budget", "4",
-        "--model.head", "attentive",
+        "--data.shards",
+        str(speech_shards),
+        "--data.workers",
+        "0",
+        "--model.trains",
+        trains,
+        "--model.max_seconds",
+        "1",
+        "--engine.zero",
+        str(stage),
+        "--batching.budget",
+        "4",
+        "--model.head",
+        "attentive",
         *(["--model.last_layers", "1"] if trains == "last" else []),
-    ]  # fmt: skip
+    ]
     result = ranks(2).run(train_and_compare, "demo/hubert", recipe, 2)[0]
     kept = ("head.", "hubert.encoder.layers.1.") if trains == "last" else ("head.",)
     assert all(name.startswith(kept) for name in result["trainable"])

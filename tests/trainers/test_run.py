@@ -35,28 +35,53 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def text_recipe(shards: Path, out: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.vocabulary", "300",
-        "--batching.items", "32", "--loop.epochs", "2", "--output.folder", str(out),
-        "--tracking.wandb", "off", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.vocabulary",
+        "300",
+        "--batching.items",
+        "32",
+        "--loop.epochs",
+        "2",
+        "--output.folder",
+        str(out),
+        "--tracking.wandb",
+        "off",
+        *more,
+    ]
 
 
 def speech_recipe(shards: Path, out: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--batching.budget", "8",
-        "--loop.epochs", "1", "--loop.max_steps", "3", "--model.max_seconds", "1",
-        "--data.augment.semitones", "[-1,0,1]", "--output.folder", str(out),
-        "--tracking.wandb", "off", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--batching.budget",
+        "8",
+        "--loop.epochs",
+        "1",
+        "--loop.max_steps",
+        "3",
+        "--model.max_seconds",
+        "1",
+        "--data.augment.semitones",
+        "[-1,0,1]",
+        "--output.folder",
+        str(out),
+        "--tracking.wandb",
+        "off",
+        *more,
+    ]
 
 
-def test_one_and_two_ranks_write_the_same_run(
-    ranks: Ranks, text_shards: Path, tmp_path: Path
-) -> None:
+def test_one_and_two_ranks_write_the_same_run(ranks: Ranks, text_shards: Path, tmp_path: Path) -> None:
     folders = [
         Path(ranks(n).run(train_recipe, "demo/bert_full", text_recipe(text_shards, tmp_path / str(n)))[0])
         for n in (1, 2)
-    ]  # fmt: skip
+    ]
     alone, together = [lines(folder / "metrics.jsonl") for folder in folders]
     assert [(m["kind"], m["step"]) for m in alone] == [(m["kind"], m["step"]) for m in together]
     for one, two in zip(alone, together, strict=True):
@@ -133,9 +158,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples(
     ranks: Ranks, text_shards: Path, tmp_path: Path
 ) -> None:
     recipe = text_recipe(text_shards, tmp_path, "--optim.lr", "1e30", "--optim.warmup", "0")
-    with pytest.raises(
-        RuntimeError, match=r"step \d+: the loss is not finite; samples: synthetic-"
-    ):
+    with pytest.raises(RuntimeError, match=r"step \d+: the loss is not finite; samples: synthetic-"):
         ranks(2).run(train_recipe, "demo/bert_full", recipe)
 
 
@@ -195,9 +218,7 @@ def test_bad_input_keeps_the_older_run(ranks: Ranks, text_shards: Path, tmp_path
     before = sorted(path.name for path in folder.rglob("*"))
     for change in (["--engine.precision", "fp16"], ["--model.pretrained", str(tmp_path / "no")]):
         with pytest.raises(RuntimeError, match="InputError"):
-            ranks(1).run(
-                train_recipe, "demo/bert_full", [*recipe, *change], Beginning(overwrite=True)
-            )
+            ranks(1).run(train_recipe, "demo/bert_full", [*recipe, *change], Beginning(overwrite=True))
         assert sorted(path.name for path in folder.rglob("*")) == before
         assert [path.name for path in folder.parent.iterdir()] == ["one"]
         fresh = [*recipe, "--output.folder", str(tmp_path / "fresh"), *change]

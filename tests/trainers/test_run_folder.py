@@ -36,9 +36,13 @@ def holder(folder: Path, job: str, seconds: float) -> Iterator[subprocess.Popen[
     environment = {k: v for k, v in os.environ.items() if k != "SLURM_JOB_ID"}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder), str(seconds)], stdin=pipe, stdout=pipe, text=True,
-        cwd=REPOSITORY, env={**environment, **({"SLURM_JOB_ID": job} if job else {})},
-    ) as process:  # fmt: skip
+        [sys.executable, "-c", HOLDER, str(folder), str(seconds)],
+        stdin=pipe,
+        stdout=pipe,
+        text=True,
+        cwd=REPOSITORY,
+        env={**environment, **({"SLURM_JOB_ID": job} if job else {})},
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         try:
@@ -53,9 +57,7 @@ def recipe(text_shards: Path, tmp_path: Path) -> AnyRecipe:
     return load_recipe("demo/bert_full", out)
 
 
-def test_what_is_left_of_the_same_job_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_left_of_the_same_job_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     with holder(tmp_path, "7", 1.0) as process:
         assert process.stdin is not None
@@ -70,9 +72,7 @@ def test_what_is_left_of_the_same_job_is_waited_for(
     lock.release()
 
 
-def test_what_does_not_end_is_a_fault_of_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_end_is_a_fault_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(run_directory, "_REMAINS", 0.5)
     with holder(tmp_path, "7", 0) as process:
@@ -93,17 +93,28 @@ main()
 def test_a_rank_that_could_not_hold_the_folder_is_worth_another_start(
     text_shards: Path, tmp_path: Path
 ) -> None:
-    words = ["--data.shards", str(text_shards), "--data.workers", "0", "--tracking.wandb", "off",
-             "--output.folder", str(tmp_path), "--output.name", "one"]  # fmt: skip
+    words = [
+        "--data.shards",
+        str(text_shards),
+        "--data.workers",
+        "0",
+        "--tracking.wandb",
+        "off",
+        "--output.folder",
+        str(tmp_path),
+        "--output.name",
+        "one",
+    ]
     folder, status = run_folder(load_recipe("demo/bert_full", words)), tmp_path / "status"
     folder.mkdir(parents=True)
     status.mkdir()
     with holder(folder, "7", 0) as process:
         ended = subprocess.run(
             [sys.executable, "-c", RANK, "--config", "demo/bert_full", *words],
-            cwd=REPOSITORY, timeout=300,
+            cwd=REPOSITORY,
+            timeout=300,
             env={**os.environ, "SLURM_JOB_ID": "7", "SOKHAN_STATUS": str(status)},
-        )  # fmt: skip
+        )
     word = read_statuses(status, 1)[0]
     assert (ended.returncode, word.code, word.state) == (FAILED, FAILED, "hung_peer")
     assert word.text.startswith(f"error: {folder}: process {process.pid} on ")
@@ -143,9 +154,7 @@ def test_submissions_stay(recipe: AnyRecipe) -> None:
 
 
 @pytest.mark.parametrize("job", ["20261123-143000-ab12/0", None])
-def test_a_start_names_its_job(
-    job: str | None, recipe: AnyRecipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_names_its_job(job: str | None, recipe: AnyRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     if job is None:
         monkeypatch.delenv("SOKHAN_JOB", raising=False)
     else:

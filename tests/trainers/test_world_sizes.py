@@ -16,19 +16,54 @@ Ranks = Callable[[int], RankPool]
 
 def hubert(shards: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.dropout", "0.1",
-        "--model.specaugment", "true", "--model.mask_time_prob", "0.2", "--model.max_seconds", "1",
-        "--batching.kind", "buckets", "--batching.budget", "1.5", "--batching.micro_batches", "4",
-        "--optim.lr", "1e-3", "--optim.clip", "1.0", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.dropout",
+        "0.1",
+        "--model.specaugment",
+        "true",
+        "--model.mask_time_prob",
+        "0.2",
+        "--model.max_seconds",
+        "1",
+        "--batching.kind",
+        "buckets",
+        "--batching.budget",
+        "1.5",
+        "--batching.micro_batches",
+        "4",
+        "--optim.lr",
+        "1e-3",
+        "--optim.clip",
+        "1.0",
+        *more,
+    ]
 
 
 def bert(shards: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.dropout", "0.1",
-        "--batching.kind", "buckets", "--batching.budget", "60", "--batching.micro_batches", "4",
-        "--optim.lr", "5e-4", "--optim.clip", "1.0", "--model.vocabulary", "300", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.dropout",
+        "0.1",
+        "--batching.kind",
+        "buckets",
+        "--batching.budget",
+        "60",
+        "--batching.micro_batches",
+        "4",
+        "--optim.lr",
+        "5e-4",
+        "--optim.clip",
+        "1.0",
+        "--model.vocabulary",
+        "300",
+        *more,
+    ]
 
 
 def assert_close(losses: list[float], expected: list[float]) -> None:
@@ -62,8 +97,7 @@ def test_zero_stages_agree(
     # A large eps makes Adam show the size of gradients, which it hides otherwise.
     recipe += ["--optim.eps", "0.1", "--optim.lr", "0.01", "--optim.clip", clip]
     stages = [
-        ranks(2).run(losses_of, name, [*recipe, "--engine.zero", str(stage)], 25)[0]
-        for stage in (0, 1, 2, 3)
+        ranks(2).run(losses_of, name, [*recipe, "--engine.zero", str(stage)], 25)[0] for stage in (0, 1, 2, 3)
     ]
     for stage in stages[1:]:
         assert_close(stage["losses"], stages[0]["losses"])
@@ -91,9 +125,7 @@ def test_the_same_run_twice_gives_the_same_bits(ranks: Ranks, text_shards: Path)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "bf16_autocast"])
-def test_low_precision_trains_at_every_stage(
-    precision: str, ranks: Ranks, text_shards: Path
-) -> None:
+def test_low_precision_trains_at_every_stage(precision: str, ranks: Ranks, text_shards: Path) -> None:
     recipe = bert(text_shards, "--engine.precision", precision)
     exact = ranks(2).run(losses_of, "demo/bert_full", bert(text_shards), 20)[0]["losses"]
     for stage in (0, 1, 2, 3):

@@ -33,11 +33,18 @@ def hubert_folder(folder: Path, norm: str, safe: bool = True) -> Path:
     """A small HuBERT encoder saved as published ones are; ``norm`` is group or layer."""
     # 16 channels in a group: oneDNN 3.10 computes bfloat16 convolutions of 8 wrongly on CPUs with AMX.
     architecture = HubertArchitecture(
-        hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
-        conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
-        feat_extract_norm=norm, do_stable_layer_norm=norm == "layer", conv_bias=norm == "layer",
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer",
+        conv_bias=norm == "layer",
         initializer_range=0.2,
-    )  # fmt: skip
+    )
     torch.manual_seed(7)
     model = HubertModel(architecture)
     for parameter in model.parameters():  # norms are ones and zeros when fresh: too easy
@@ -53,9 +60,14 @@ def hubert_folder(folder: Path, norm: str, safe: bool = True) -> Path:
 def bert_folder(folder: Path, layers: int = 3, positions: int = 64) -> Path:
     """A small BERT encoder saved as published ones are: 4 heads of 8 units, 100 words."""
     architecture = BertArchitecture(
-        hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
-        vocab_size=100, max_position_embeddings=positions, initializer_range=0.2,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        vocab_size=100,
+        max_position_embeddings=positions,
+        initializer_range=0.2,
+    )
     torch.manual_seed(7)
     BertModel(architecture).save_pretrained(folder)
     return folder

@@ -77,9 +77,7 @@ def forward_timing(data: RunData, model: NliModel) -> ForwardTiming:
     return ForwardTiming(inputs, world.gather(repeats)[0], world)
 
 
-def _seconds(
-    models: Sequence[NliModel], inputs: tuple[Tensor, ...], repeats: int
-) -> list[list[float]]:
+def _seconds(models: Sequence[NliModel], inputs: tuple[Tensor, ...], repeats: int) -> list[list[float]]:
     """Seconds of each of some forward passes of each model, made by turns, after some that are not
     counted."""
     device = inputs[0].device

@@ -42,9 +42,7 @@ class ChangedData(RunData):
         return Augmentation(config, self.recipe.seed, pitched=None, same_every_epoch=True)
 
 
-def noised_scores(
-    data: RunData, model: nn.Module, watch: Callable[[], None] | None = None
-) -> dict[str, Any]:
+def noised_scores(data: RunData, model: nn.Module, watch: Callable[[], None] | None = None) -> dict[str, Any]:
     """Scores of the test part as it is ("clean") and with every clip changed ("noised"), and the share
     of predictions that differ. A collective call; the same on all ranks.
 

@@ -31,9 +31,7 @@ Part = tuple[NDArray[np.float32], NDArray[np.int64]]
 """(samples, width) features of one layer and (samples,) labels."""
 
 
-def layer_probes(
-    data: RunData, model: nn.Module, watch: Callable[[], None] | None = None
-) -> dict[str, Any]:
+def layer_probes(data: RunData, model: nn.Module, watch: Callable[[], None] | None = None) -> dict[str, Any]:
     """Scores of the probe of each layer 0..L on validation and test. A collective call; the same on
     all ranks: features are shared over them, rank 0 fits.
 
@@ -58,9 +56,7 @@ def layer_probes(
         result: dict[str, Any] = {}
         if data.world.main:
             assert features is not None
-            parts = {
-                p: (np.ascontiguousarray(features[r, layer]), truth[r]) for p, r in rows.items()
-            }
+            parts = {p: (np.ascontiguousarray(features[r, layer]), truth[r]) for p, r in rows.items()}
             result = {"layer": layer, **probe(parts, labels, recipe.evaluation.metric)}
         # Layer by layer: the others wait for rank 0, and not longer than ranks do.
         found.append(data.world.gather(result)[0])
@@ -97,9 +93,7 @@ def probe(parts: dict[str, Part], labels: tuple[str, ...], metric: str) -> dict[
             # The weakest may stop short of the optimum; validation decides all the same.
             warnings.filterwarnings("ignore", message="lbfgs failed to converge")
             classifier.fit(*scaled["train"])
-        validation, test = (
-            _score(classifier, scaled[part], labels) for part in ("validation", "test")
-        )
+        validation, test = (_score(classifier, scaled[part], labels) for part in ("validation", "test"))
         value = -validation.loss if metric == "loss" else float(getattr(validation, metric))
         if best is None or value > best[0]:
             best = value, strength, validation, test

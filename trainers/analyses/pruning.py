@@ -27,9 +27,7 @@ from trainers.models.pruning import Heads, draw_heads, heads_left, prune_heads
 from trainers.tasks.head_choice import ScoringSamples, round_size, score_heads, scoring_samples
 
 
-def pruning_curve(
-    data: RunData, model: NliModel, watch: Callable[[], None] | None = None
-) -> dict[str, Any]:
+def pruning_curve(data: RunData, model: NliModel, watch: Callable[[], None] | None = None) -> dict[str, Any]:
     """What eval/pruning.json holds. A collective call with the trained model, in evaluation mode.
 
     Scores are those of the test part, ``validation_accuracy`` of the validation part; milliseconds
@@ -149,9 +147,7 @@ def _scoring(settings: PruningAnalysis, items: int) -> dict[str, Any]:
     }
 
 
-def _masked_difference(
-    data: RunData, model: NliModel, samples: ScoringSamples, removed: Heads
-) -> float:
+def _masked_difference(data: RunData, model: NliModel, samples: ScoringSamples, removed: Heads) -> float:
     """Largest difference between the logits of masked and of cut-out heads, on one real batch.
 
     An AssertionError says that they are not the same model.

@@ -30,8 +30,7 @@ _SILENT = 0.03
 """Frames weaker than this share of the clip's strongest are not voiced."""
 _BATCH_SECONDS = 60
 
-_SHAPES = ("energy", "zero crossings", "centroid", "bandwidth", "roll-off", "flux", "flatness",
-           "alpha ratio")  # fmt: skip
+_SHAPES = ("energy", "zero crossings", "centroid", "bandwidth", "roll-off", "flux", "flatness", "alpha ratio")
 _DESCRIPTORS = tuple(f"MFCC {n}" for n in range(_MFCCS)) + _SHAPES
 _STATISTICS = ("mean", "deviation", "skewness", "5 %", "median", "95 %", "slope")
 _VOICE = ("voiced share", "voiced stretches a second", "mean voiced stretch", "log duration")

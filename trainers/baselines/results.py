@@ -124,10 +124,7 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
 
 def part_digests(split: Split) -> dict[str, str]:
     """Part -> digest of its rows: a split made again under the same name has other ones."""
-    return {
-        part: hashlib.sha256(split.rows(part).astype("<i8").tobytes()).hexdigest()[:16]
-        for part in PARTS
-    }
+    return {part: hashlib.sha256(split.rows(part).astype("<i8").tobytes()).hexdigest()[:16] for part in PARTS}
 
 
 def _fitted(index: ShardIndex, parts: Parts) -> Iterator[Baseline | LeftOut]:
@@ -156,9 +153,7 @@ def _scored(index: ShardIndex, parts: Parts, baseline: Baseline, since: float) -
     splits = {}
     for part in EVALUATED:
         predicted = baseline.probabilities[part].argmax(1)
-        splits[part] = class_metrics(
-            parts.codes[part], predicted, labels, _losses(parts, baseline, part)
-        )
+        splits[part] = class_metrics(parts.codes[part], predicted, labels, _losses(parts, baseline, part))
     test = baseline.probabilities["test"].argmax(1)
     subsets = subset_scores(index, parts.rows["test"], parts.codes["test"], test, labels)
     return Result(baseline, splits, subsets, time.perf_counter() - since)
@@ -174,7 +169,11 @@ def _write(folder: Path, index: ShardIndex, parts: Parts, result: Result) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     keys = [index.key(row) for row in parts.rows["test"].tolist()]
     write_predictions(
-        folder / "predictions-test.csv", keys, index.manifest.labels, parts.codes["test"],
-        _losses(parts, result.baseline, "test"), result.baseline.probabilities["test"],
-    )  # fmt: skip
+        folder / "predictions-test.csv",
+        keys,
+        index.manifest.labels,
+        parts.codes["test"],
+        _losses(parts, result.baseline, "test"),
+        result.baseline.probabilities["test"],
+    )
     write_json(folder / "metrics.json", result.as_dict())

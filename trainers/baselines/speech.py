@@ -35,9 +35,7 @@ def speaker_majority(speakers: NDArray[np.integer[Any]], parts: Parts) -> Baseli
         probabilities[part] = np.where(codes[:, None] >= 0, shares[codes], overall)
         known = np.isin(codes, train[train >= 0])
         heard[f"{part}_items_of_heard_speakers"] = float(known.mean())
-    what = (
-        "the most frequent emotion of the clip's speaker in train, else of all train; hears nothing"
-    )
+    what = "the most frequent emotion of the clip's speaker in train, else of all train; hears nothing"
     return Baseline("speaker_majority", "Speaker's majority", what, probabilities, heard)
 
 
@@ -49,9 +47,7 @@ def functionals_baselines(features: NDArray[np.float32], parts: Parts) -> Iterat
     own: Mapping[str, NDArray[Any]] = standardised(
         {part: features[rows] for part, rows in parts.rows.items()}
     )
-    what = (
-        f"logistic regression on {features.shape[1]} statistics of MFCCs, F0, energy and spectrum"
-    )
+    what = f"logistic regression on {features.shape[1]} statistics of MFCCs, F0, energy and spectrum"
     for name, title, balanced in (
         ("functionals", "Functionals", False),
         ("functionals_balanced", "Functionals, balanced", True),

@@ -33,18 +33,23 @@ _NEGATED_VERB = "نمی"
 """How the present and the imperfect negate."""
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 OVERLAP_FEATURES = (
-    "Jaccard index of the words", "share of hypothesis words in the premise",
-    "share of premise words in the hypothesis", "share of hypothesis bigrams in the premise",
+    "Jaccard index of the words",
+    "share of hypothesis words in the premise",
+    "share of premise words in the hypothesis",
+    "share of hypothesis bigrams in the premise",
     "share of hypothesis words whose first four letters begin a premise word",
-    "hypothesis stands in the premise", "log words of the premise", "log words of the hypothesis",
-    "log ratio of the lengths", "negation in the premise only", "negation in the hypothesis only",
-    "negation in both", "share of hypothesis numbers missing from the premise",
-)  # fmt: skip
+    "hypothesis stands in the premise",
+    "log words of the premise",
+    "log words of the hypothesis",
+    "log ratio of the lengths",
+    "negation in the premise only",
+    "negation in the hypothesis only",
+    "negation in both",
+    "share of hypothesis numbers missing from the premise",
+)
 
 
-def text_baselines(
-    pairs: Mapping[str, Sequence[Pair]], parts: Parts
-) -> Iterator[Baseline | LeftOut]:
+def text_baselines(pairs: Mapping[str, Sequence[Pair]], parts: Parts) -> Iterator[Baseline | LeftOut]:
     """Word overlap, hypothesis only, and both texts as bags of words; a bag of texts that have no word
     in train is left out.
 
@@ -52,9 +57,7 @@ def text_baselines(
     """
     overlap = {part: overlap_features(own) for part, own in pairs.items()}
     probabilities, strength = fit_logistic(standardised(overlap), parts, _STRENGTHS, "accuracy")
-    what = (
-        f"logistic regression on {len(OVERLAP_FEATURES)} measures of overlap, length and negation"
-    )
+    what = f"logistic regression on {len(OVERLAP_FEATURES)} measures of overlap, length and negation"
     yield Baseline("overlap", "Word overlap", what, probabilities, {"c": strength})
 
     what = "logistic regression on words and bigrams (TF-IDF) of the hypothesis; sees no premise"
@@ -67,15 +70,17 @@ def text_baselines(
 
 
 def _bag_of_words(
-    name: str, title: str, what: str, analysers: Mapping[str, Analyser],
-    pairs: Mapping[str, Sequence[Pair]], parts: Parts,
-) -> Baseline | LeftOut:  # fmt: skip
+    name: str,
+    title: str,
+    what: str,
+    analysers: Mapping[str, Analyser],
+    pairs: Mapping[str, Sequence[Pair]],
+    parts: Parts,
+) -> Baseline | LeftOut:
     """Logistic regression on what is in the texts that ``analysers`` take of a pair."""
     # A text that is empty throughout gives no column; TF-IDF refuses it.
     present = {
-        text: analyse
-        for text, analyse in analysers.items()
-        if any(analyse(pair) for pair in pairs["train"])
+        text: analyse for text, analyse in analysers.items() if any(analyse(pair) for pair in pairs["train"])
     }
     if not present:
         return LeftOut(title, f"no {' and no '.join(analysers)} of the train part has a word")
@@ -133,10 +138,7 @@ def _bags(pairs: Mapping[str, Sequence[Pair]], analysers: Mapping[str, Analyser]
     from sklearn.pipeline import FeatureUnion
 
     vectorisers = FeatureUnion(
-        [
-            (name, TfidfVectorizer(analyzer=analyse, sublinear_tf=True))
-            for name, analyse in analysers.items()
-        ]
+        [(name, TfidfVectorizer(analyzer=analyse, sublinear_tf=True)) for name, analyse in analysers.items()]
     )
     bags = {"train": vectorisers.fit_transform(pairs["train"])}
     return bags | {p: vectorisers.transform(own) for p, own in pairs.items() if p != "train"}

@@ -95,9 +95,7 @@ def write_share(staging: Path, rank: int, pieces: Sequence[Piece]) -> Share:
             path.chmod(staging.stat().st_mode & 0o666)
             sync(path)
         share["sums"][path.name] = sha256_of(path)
-        share["pieces"][path.name] = {
-            f"{p.kind}/{p.name}": [p.start, p.tensor.numel()] for p in chosen
-        }
+        share["pieces"][path.name] = {f"{p.kind}/{p.name}": [p.start, p.tensor.numel()] for p in chosen}
         share["shapes"].update({p.name: list(p.shape) for p in chosen})
     return share
 

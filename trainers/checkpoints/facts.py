@@ -154,9 +154,7 @@ def _is_best(value: Any) -> bool:
 def _is_counters(value: Any) -> bool:
     if not isinstance(value, dict) or not _is_count(value.get("updates")):
         return False
-    return value.keys() <= {"updates", "loss_scale"} and _all(
-        value.get("loss_scale", {}), _is_number
-    )
+    return value.keys() <= {"updates", "loss_scale"} and _all(value.get("loss_scale", {}), _is_number)
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -176,8 +174,6 @@ _STATE: dict[str, Test] = {
     "step": _is_count,
     "evaluated": lambda value: isinstance(value, bool),
     "best": _is_best,
-    "sums": lambda value: (
-        isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
-    ),
+    "sums": lambda value: isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)),
     "seconds": lambda value: _is_number(value) and value >= 0,
 }

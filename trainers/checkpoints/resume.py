@@ -48,9 +48,7 @@ def find_checkpoints(recipe: AnyRecipe, beginning: Beginning) -> list[Path]:
         path = path / CHECKPOINTS
     found = list_checkpoints(path) if path.name == CHECKPOINTS else [path]
     if not found or not path.is_dir() or not TAG.fullmatch(found[0].name):
-        raise InputError(
-            f"--resume {beginning.resume}: no checkpoint there; name a run or its step-N"
-        )
+        raise InputError(f"--resume {beginning.resume}: no checkpoint there; name a run or its step-N")
     finished = (found[0].parent.parent / SUMMARY).is_file()
     if finished and not any(any(folder.glob("optimizer-*")) for folder in found):
         raise InputError(

@@ -100,9 +100,7 @@ class Saver:
         too_old = minutes is not None and time.monotonic() - self._last > 60 * minutes
         return self._world.main and too_old and self._phase == "idle"
 
-    def start(
-        self, tag: str, step: int, pieces: list[Piece], facts: dict[str, Any], began: float
-    ) -> None:
+    def start(self, tag: str, step: int, pieces: list[Piece], facts: dict[str, Any], began: float) -> None:
         """Copy ``pieces`` and have them written; waits only for a save that is still under way.
         ``began`` (of ``time.monotonic``) is when training stood still for it."""
         self.wait()
@@ -274,9 +272,7 @@ def _mark_of_now(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
-def _to_host(
-    pieces: list[Piece], ready: torch.cuda.Event | None, device: torch.device
-) -> list[Piece]:
+def _to_host(pieces: list[Piece], ready: torch.cuda.Event | None, device: torch.device) -> list[Piece]:
     """Copy to main memory beside the training, giving the device's memory back piece by piece."""
     if ready is None:
         return pieces

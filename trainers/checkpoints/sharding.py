@@ -132,9 +132,7 @@ def _from_flat_groups(trained: dict[str, nn.Parameter], optimizer: Any) -> list[
     """ZeRO 1 and 2: a rank updates a slice of all parameters laid end to end."""
     names = {id(parameter): name for name, parameter in trained.items()}
     pieces = []
-    for group, flat in zip(
-        optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True
-    ):
+    for group, flat in zip(optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True):
         state = optimizer.optimizer.state.get(flat, {})
         tensors = {WEIGHTS: flat, **{m: state[m] for m in MOMENTS if m in state}}
         for parameter in group:

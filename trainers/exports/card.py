@@ -47,9 +47,13 @@ def card_text(model: EmotionModel | NliModel, facts: CardFacts) -> str:
 
 
 def card_lines(
-    facts: CardFacts, tag: str, kind: str, description: str, limits: Sequence[str],
+    facts: CardFacts,
+    tag: str,
+    kind: str,
+    description: str,
+    limits: Sequence[str],
     usage: Sequence[str],
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """The lines of a card. ``tag``: the hub's name of the task, ``kind``: of the architecture."""
     head = ["---", "library_name: transformers"]
     if facts.language:
@@ -99,9 +103,7 @@ def _limits(model: EmotionModel | NliModel) -> list[str]:
             f"Clips are mono, 16 kHz and cut to {model.settings.max_seconds:g} s.",
         ]
         if model.architecture.feat_extract_norm == "group":
-            limits.append(
-                "Outside sokhan, run clips one by one: padding changes the first layer's output."
-            )
+            limits.append("Outside sokhan, run clips one by one: padding changes the first layer's output.")
         return limits
     return ["Corpora of sentence pairs carry cues in the wording that real texts do not have."]
 

@@ -168,9 +168,7 @@ def _bert_settings(values: dict[str, Any]) -> BertConfig:
     return BertConfig(**{**values, "regime": RegimeConfig(**regime)})
 
 
-def _stock_weights(
-    model: EmotionModel | NliModel, state: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _stock_weights(model: EmotionModel | NliModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our weights under the names, and in the shapes, of transformers' classes."""
     missing = [name for name, _ in model.named_parameters() if name not in state]
     if missing:
@@ -195,16 +193,12 @@ def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, readable by whoever may read the folder."""
     from safetensors.torch import save_file
 
-    save_file(
-        {name: tensor.contiguous() for name, tensor in weights.items()}, path, {"format": "pt"}
-    )
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, {"format": "pt"})
     # safetensors makes files that only their owner may read.
     path.chmod(path.parent.stat().st_mode & 0o666)
 
 
-def _write_config(
-    model: EmotionModel | NliModel, weights: Mapping[str, Tensor], folder: Path
-) -> None:
+def _write_config(model: EmotionModel | NliModel, weights: Mapping[str, Tensor], folder: Path) -> None:
     architecture = model.architecture if isinstance(model, EmotionModel) else model.config
     values = architecture.to_dict()
     if isinstance(model, EmotionModel):
@@ -229,19 +223,24 @@ def _write_config(
 
 def _feature_extractor(model: EmotionModel) -> dict[str, Any]:
     return {
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1,
-        "sampling_rate": SAMPLE_RATE, "padding_side": "right", "padding_value": 0.0,
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1,
+        "sampling_rate": SAMPLE_RATE,
+        "padding_side": "right",
+        "padding_value": 0.0,
         "do_normalize": model.do_normalize,
         # A model that normalises its first layer over time must not be given a mask.
         "return_attention_mask": model.architecture.feat_extract_norm == "layer",
-    }  # fmt: skip
+    }
 
 
 def _about(model: EmotionModel | NliModel, weights: Path) -> dict[str, Any]:
     about: dict[str, Any] = {
-        "format": FORMAT, "sha256": sha256_of(weights), "labels": list(model.labels),
+        "format": FORMAT,
+        "sha256": sha256_of(weights),
+        "labels": list(model.labels),
         "settings": dataclasses.asdict(model.settings),
-    }  # fmt: skip
+    }
     if isinstance(model, EmotionModel):
         return {**about, "task": "emotion", "do_normalize": model.do_normalize}
     return {**about, "task": "nli", "removed_heads": _removed(model)}

@@ -15,9 +15,12 @@ from trainers.models.bert_mlm import MlmModel, PairMlmModel
 
 
 def export_mlm(
-    model: MlmModel | PairMlmModel, state: Mapping[str, Tensor],
-    tokenizer: PreTrainedTokenizerBase, folder: Path, card: CardFacts,
-) -> None:  # fmt: skip
+    model: MlmModel | PairMlmModel,
+    state: Mapping[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    card: CardFacts,
+) -> None:
     """``state`` gives the weights by the model's parameter names, on the CPU. The output matrix is
     that of the word embeddings and stands in the file once."""
     stock = [name for name, _ in model.named_parameters() if not name.startswith("shared_tokens.")]

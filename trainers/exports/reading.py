@@ -54,6 +54,4 @@ def read_reading(about: Mapping[str, Any]) -> Reading:
     precision = about.get("precision", "fp32")
     text = about.get("text_steps")
     known = typing.get_args(Precision)
-    return Reading(
-        precision if precision in known else "fp32", text if isinstance(text, dict) else None
-    )
+    return Reading(precision if precision in known else "fp32", text if isinstance(text, dict) else None)

@@ -63,9 +63,12 @@ class NliModel(BertForSequenceClassification):
 
 
 def build_nli_model(
-    config: BertConfig, labels: Sequence[str], vocabulary_size: int | None, pad_token_id: int,
+    config: BertConfig,
+    labels: Sequence[str],
+    vocabulary_size: int | None,
+    pad_token_id: int,
     seed: int,
-) -> NliModel:  # fmt: skip
+) -> NliModel:
     """Build the classifier that ``config`` describes, all of it trainable; the regime comes after.
 
     ``vocabulary_size`` and ``pad_token_id`` are the tokenizer's; a fresh model has as many word
@@ -96,9 +99,11 @@ def build_nli_model(
         else:
             # A checkpoint of a masked language model has no pooler: it is part of the head.
             model, new = load_weights(
-                NliModel, folder, architecture,
+                NliModel,
+                folder,
+                architecture,
                 lambda name: name.startswith(("classifier.", "bert.pooler.")),
-            )  # fmt: skip
+            )
             if not same_labels and "classifier.weight" not in new:
                 logger.warning("%s: classifier of other labels replaced by a fresh one", folder)
                 torch.nn.init.normal_(model.classifier.weight, std=architecture.initializer_range)
@@ -114,9 +119,7 @@ def adopt(model: NliModel, config: BertConfig, labels: Sequence[str]) -> NliMode
     return model.train()
 
 
-def apply_settings(
-    architecture: BertArchitecture, config: BertConfig, labels: Sequence[str]
-) -> None:
+def apply_settings(architecture: BertArchitecture, config: BertConfig, labels: Sequence[str]) -> None:
     """Write the recipe's dropout and the labels into transformers' configuration."""
     architecture.hidden_dropout_prob = config.dropout
     architecture.attention_probs_dropout_prob = config.dropout
@@ -130,9 +133,7 @@ def _labels_of(architecture: BertArchitecture) -> list[str]:
     return [label for _, label in sorted((architecture.id2label or {}).items())]
 
 
-def _check_fits(
-    architecture: BertArchitecture, config: BertConfig, vocabulary_size: int | None
-) -> None:
+def _check_fits(architecture: BertArchitecture, config: BertConfig, vocabulary_size: int | None) -> None:
     """Raise InputError where the model cannot take the tokens that it will be given."""
     positions = architecture.max_position_embeddings
     if not 3 <= config.max_tokens <= positions:

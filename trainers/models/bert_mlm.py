@@ -66,9 +66,9 @@ class PairMlmModel(BertForPreTraining):
         other text, and of one that does."""
         dtype = self.bert.embeddings.word_embeddings.weight.dtype
         mask = attention_mask_for(attention_mask.bool(), dtype, self.config._attn_implementation)
-        states, pooled = self.bert(
-            input_ids, attention_mask=mask, token_type_ids=token_type_ids
-        ).to_tuple()[:2]
+        states, pooled = self.bert(input_ids, attention_mask=mask, token_type_ids=token_type_ids).to_tuple()[
+            :2
+        ]
         chosen = states.flatten(0, 1).index_select(0, places)
         logits = self.cls.predictions(chosen), self.cls.seq_relationship(pooled)
         return logits if self.shared_tokens is None else (*logits, self.shared_tokens(states))
@@ -81,9 +81,7 @@ class PairMlmModel(BertForPreTraining):
 _Model = TypeVar("_Model", MlmModel, PairMlmModel)
 
 
-def build_mlm_model(
-    config: MlmConfig, vocabulary_size: int, pad_token_id: int, seed: int
-) -> MlmModel:
+def build_mlm_model(config: MlmConfig, vocabulary_size: int, pad_token_id: int, seed: int) -> MlmModel:
     """The model that ``config`` describes, in training mode; new weights are a function of ``seed``.
 
     A checkpoint without a language model's head gets a new one. Raises InputError where the
@@ -137,9 +135,11 @@ def _build(
                 _set_sinusoids(model.bert.embeddings.position_embeddings.weight, architecture)
         else:
             model, _ = load_weights(
-                kind, folder, architecture,
+                kind,
+                folder,
+                architecture,
                 lambda name: name.startswith(("cls.", "bert.pooler.")),
-            )  # fmt: skip
+            )
     model.settings = config
     return model.train()
 

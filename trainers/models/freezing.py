@@ -22,9 +22,12 @@ from trainers.models.hubert import EmotionModel
 from trainers.models.pruning import REMOVED_KEY, Heads, check_heads, choose_heads, prune_heads
 
 FIELDS: dict[str, set[str]] = {
-    "full": set(), "freeze_first": {"layers"}, "embeddings_last": set(), "intermediate": {"layers"},
+    "full": set(),
+    "freeze_first": {"layers"},
+    "embeddings_last": set(),
+    "intermediate": {"layers"},
     "heads_removed": {"heads_share", "heads"},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,7 @@ class ParameterReport:
         )
         if self.removed_heads:
             gone = "; ".join(
-                f"layer {layer}: {' '.join(map(str, heads))}"
-                for layer, heads in self.removed_heads.items()
+                f"layer {layer}: {' '.join(map(str, heads))}" for layer, heads in self.removed_heads.items()
             )
             line += f"\nheads removed: {sum(map(len, self.removed_heads.values()))} ({gone})"
         return line
@@ -160,11 +162,13 @@ def report_of(model: NliModel | EmotionModel) -> ParameterReport:
         counts[parameter.requires_grad] += parameter.numel()
     return ParameterReport(
         kind="emotion" if isinstance(model, EmotionModel) else model.settings.regime.kind,
-        trainable=tuple(names[True]), frozen=tuple(names[False]),
-        trainable_count=counts[True], frozen_count=counts[False],
+        trainable=tuple(names[True]),
+        frozen=tuple(names[False]),
+        trainable_count=counts[True],
+        frozen_count=counts[False],
         layers=len(_layer_list(model)),
         removed_heads={} if isinstance(model, EmotionModel) else dict(model.removed_heads),
-    )  # fmt: skip
+    )
 
 
 def report_of_all(model: nn.Module, kind: str, layers: int) -> ParameterReport:
@@ -208,9 +212,7 @@ def _check_fields(regime: RegimeConfig) -> None:
         raise InputError(f"model.regime.{key}: does not belong to regime {regime.kind}; remove it")
     if wanted and len(given) != 1:
         names = " or ".join(f"model.regime.{key}" for key in sorted(wanted))
-        raise InputError(
-            f"model.regime: {regime.kind} needs {names}" + (", not both" if given else "")
-        )
+        raise InputError(f"model.regime: {regime.kind} needs {names}" + (", not both" if given else ""))
 
 
 def _layers(regime: RegimeConfig, least: int, most: int) -> int:

@@ -42,25 +42,32 @@ SIZES: dict[HubertSize, dict[str, Any]] = {
         **HUBERT_SIZES["tiny"].architecture,
         # Narrow where the frame rate is high: that is where the time goes.
         "conv_dim": (16, 16, 32, 32, 32, 64, 64),
-        "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4,
+        "num_conv_pos_embeddings": 32,
+        "num_conv_pos_embedding_groups": 4,
         # About 1/sqrt(width); the stock 0.02 is for width 768.
         "initializer_range": 0.12,
     },
     "base": {**HUBERT_SIZES["base"].architecture},
     "large": {
         **HUBERT_SIZES["large"].architecture,
-        "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True,
+        "feat_extract_norm": "layer",
+        "conv_bias": True,
+        "do_stable_layer_norm": True,
     },
-}  # fmt: skip
+}
 
 
 class EmotionModel(nn.Module):
     """HuBERT and a head. Parameters: ``hubert.*`` as in transformers, and ``head.*``."""
 
     def __init__(
-        self, hubert: PaddedHubert, head: Head, settings: HubertConfig, labels: Sequence[str],
+        self,
+        hubert: PaddedHubert,
+        head: Head,
+        settings: HubertConfig,
+        labels: Sequence[str],
         do_normalize: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.hubert = hubert
         self.head = head
@@ -86,9 +93,7 @@ class EmotionModel(nn.Module):
         valid_samples: Tensor | None = None
         if self.settings.padding == "exact":
             valid_samples = lengths.clamp(min=shortest)
-            same = valid_samples.device.type == "cpu" and bool(
-                (valid_samples == audio.shape[1]).all()
-            )
+            same = valid_samples.device.type == "cpu" and bool((valid_samples == audio.shape[1]).all())
             valid_samples = None if same else valid_samples
         states, valid = self.hubert(audio, valid_samples, self.head.needs_all_layers)
         return self.head(states, valid).float()
@@ -106,9 +111,7 @@ def build_emotion_model(config: HubertConfig, labels: Sequence[str], seed: int) 
     """
     _check(config, labels)
     folder = resolve_model(config.pretrained, config.revision) if config.pretrained else None
-    architecture = (
-        read_config(folder, "hubert") if folder else HubertArchitecture(**SIZES[config.size])
-    )
+    architecture = read_config(folder, "hubert") if folder else HubertArchitecture(**SIZES[config.size])
     apply_settings(architecture, config)
     with seeded(seed):
         if folder is None:
@@ -144,9 +147,13 @@ def assemble(
         layers[0] = first
     _freeze(hubert, config)
     head = build_head(
-        config.head, layers=architecture.num_hidden_layers, width=architecture.hidden_size,
-        projection=architecture.classifier_proj_size, classes=len(labels), dropout=config.dropout,
-    )  # fmt: skip
+        config.head,
+        layers=architecture.num_hidden_layers,
+        width=architecture.hidden_size,
+        projection=architecture.classifier_proj_size,
+        classes=len(labels),
+        dropout=config.dropout,
+    )
     return EmotionModel(hubert.train(), head, config, labels, do_normalize)
 
 

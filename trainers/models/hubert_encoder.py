@@ -123,10 +123,13 @@ class PaddedHubert(HubertModel):
         frames = [total] * clips if lengths is None else frames_of(lengths, config).tolist()
         spans = torch.from_numpy(
             draw_time_mask(
-                frames, total, config.mask_time_prob, config.mask_time_length,
+                frames,
+                total,
+                config.mask_time_prob,
+                config.mask_time_length,
                 config.mask_time_min_masks,
             )
-        )  # fmt: skip
+        )
         spans = spans.to(hidden.device, non_blocking=True)
         return torch.where(spans[:, :, None], self.masked_spec_embed.to(hidden.dtype), hidden)
 

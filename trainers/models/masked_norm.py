@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def masked_group_norm(
-    x: Tensor, valid_frames: Tensor, weight: Tensor, bias: Tensor, eps: float
-) -> Tensor:
+def masked_group_norm(x: Tensor, valid_frames: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Normalise each channel of each clip over the clip's first ``valid_frames`` frames.
 
     ``x`` is (batch, channels, frames), ``valid_frames`` (batch,) integers from 1 to frames, best on
@@ -57,7 +55,5 @@ class MaskedGroupNorm(nn.GroupNorm):
     def _norm(self, x: Tensor, valid_frames: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
         if valid_frames is not None:
             return masked_group_norm(x, valid_frames, weight, bias, self.eps)
-        wide = functional.group_norm(
-            x.float(), self.num_groups, weight.float(), bias.float(), self.eps
-        )
+        wide = functional.group_norm(x.float(), self.num_groups, weight.float(), bias.float(), self.eps)
         return wide.to(x.dtype)

@@ -27,9 +27,7 @@ def masked_mean(states: Tensor, valid: Tensor | None) -> Tensor:
     return (total / valid.sum(dim=1, keepdim=True)).to(states.dtype)
 
 
-def attention_mask_for(
-    valid: Tensor | None, dtype: torch.dtype, implementation: str | None
-) -> Tensor | None:
+def attention_mask_for(valid: Tensor | None, dtype: torch.dtype, implementation: str | None) -> Tensor | None:
     """Turn a (batch, frames) bool mask of valid keys into what an attention implementation takes.
 
     transformers' own mask builder asks the device whether anything is padded, which stops the host

@@ -62,9 +62,7 @@ def draw_heads(
 ) -> dict[int, tuple[int, ...]]:
     """Draw ``count`` more heads to remove. A larger count with the same seed holds the smaller one."""
     stream = random.Random(seed)  # random() is the same on every Python version, shuffle is not
-    order = sorted(
-        (stream.random(), layer, head) for layer in range(layers) for head in range(heads)
-    )
+    order = sorted((stream.random(), layer, head) for layer in range(layers) for head in range(heads))
     return take_heads([(layer, head) for _, layer, head in order], heads, count, gone)
 
 
@@ -91,9 +89,12 @@ def join_heads(first: Heads, second: Heads) -> dict[int, tuple[int, ...]]:
 
 
 def check_heads(
-    layers: int, heads: int, given: Mapping[str, Sequence[int]], gone: Heads | None = None,
+    layers: int,
+    heads: int,
+    given: Mapping[str, Sequence[int]],
+    gone: Heads | None = None,
     key: str = "model.regime.heads",
-) -> dict[int, tuple[int, ...]]:  # fmt: skip
+) -> dict[int, tuple[int, ...]]:
     """A list of heads by layer, as a recipe gives it, checked and sorted.
 
     ``gone``: heads that the model lacks already. Raises InputError naming the key.

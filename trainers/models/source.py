@@ -22,9 +22,15 @@ logger = logging.getLogger(__name__)
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 SIDE_FILES = (
-    "config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "sokhan.json",
-)  # fmt: skip
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "sokhan.json",
+)
 
 
 def resolve_model(name: str, revision: str | None = None) -> Path:
@@ -59,17 +65,18 @@ def download_model(name: str, revision: str | None = None) -> Path:
         wanted = [*SIDE_FILES, *weights]
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise InputError(
-            f"model.pretrained: the hub has no model {name!r}{at}, or it is private"
-        ) from error
+        raise InputError(f"model.pretrained: the hub has no model {name!r}{at}, or it is private") from error
     except errors.HFValidationError as error:
         raise InputError(
             f"model.pretrained: {name!r} is neither a folder nor a hub name (owner/model)"
         ) from error
     except (
-        httpx.HTTPError, errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ConnectionError,
+        httpx.HTTPError,
+        errors.HfHubHTTPError,
+        errors.LocalEntryNotFoundError,
+        ConnectionError,
         TimeoutError,
-    ) as error:  # fmt: skip
+    ) as error:
         raise InputError(
             f"model.pretrained: {name}{at} is not on this machine and the hub cannot be reached; if it"
             " is to be a folder here, make it first (`sokhan export RUN --out FOLDER`), else run on a"
@@ -91,24 +98,25 @@ def load_weights(
     try:
         with quiet_transformers():
             model, info = build.from_pretrained(  # type: ignore[attr-defined]
-                folder, config=config, dtype=torch.float32, local_files_only=True,
-                use_safetensors=safe, weights_only=True, ignore_mismatched_sizes=True,
+                folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=safe,
+                weights_only=True,
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
-            )  # fmt: skip
+            )
     except (SafetensorError, pickle.UnpicklingError, OSError, EOFError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"model.pretrained: the weights in {folder} cannot be read: {reason}"
-        ) from error
+        raise InputError(f"model.pretrained: the weights in {folder} cannot be read: {reason}") from error
     wrong_shape = [entry[0] for entry in info["mismatched_keys"]]
     new = sorted({*info["missing_keys"], *wrong_shape})
     bad = [key for key in new if not may_be_new(key)]
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         fault = "in another shape" if bad[0] in wrong_shape else "missing"
-        raise InputError(
-            f"model.pretrained: {folder} does not fit the model: {bad[0]} is {fault}{more}"
-        )
+        raise InputError(f"model.pretrained: {folder} does not fit the model: {bad[0]} is {fault}{more}")
     if new:
         logger.warning("%s: freshly initialised, not in the checkpoint: %s", folder, ", ".join(new))
     return model, new

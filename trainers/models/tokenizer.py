@@ -40,9 +40,11 @@ def train_wordpiece(texts: Iterable[str], size: int, out: Path) -> PreTrainedTok
     # The tokenizer that learns this way is thrown away: only its vocabulary is used.
     learner = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=[*SPECIAL, *pieces], limit_alphabet=len(alphabet),
+        vocab_size=size,
+        special_tokens=[*SPECIAL, *pieces],
+        limit_alphabet=len(alphabet),
         show_progress=False,
-    )  # fmt: skip
+    )
     words = (word for word, count in sorted(counts.items()) for _ in range(count))
     learner.train_from_iterator(words, trainer)
     tokenizer = _assemble(learner.get_vocab())
@@ -107,12 +109,18 @@ def _assemble(vocabulary: dict[str, int]) -> PreTrainedTokenizerFast:
     tokenizer.normalizer, tokenizer.pre_tokenizer = _pipeline()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
-    )  # fmt: skip
+    )
     pad, unknown, first, separator, mask = SPECIAL
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=pad, unk_token=unknown, cls_token=first,
-        sep_token=separator, mask_token=mask, model_max_length=512,
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=first,
+        sep_token=separator,
+        mask_token=mask,
+        model_max_length=512,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )  # fmt: skip
+    )

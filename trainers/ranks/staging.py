@@ -12,6 +12,4 @@ from trainers.ranks.world import World
 
 def stage(index: ShardIndex, folder: str, world: World) -> Path:
     """This node's copy of the shards. A collective call; raises as ``beside`` does."""
-    return beside(
-        world, lambda stop: stage_shards(index, folder, stop), "the shards were still being copied"
-    )
+    return beside(world, lambda stop: stage_shards(index, folder, stop), "the shards were still being copied")

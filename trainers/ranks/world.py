@@ -169,9 +169,7 @@ def _meet(rank: int, size: int, timeout: timedelta) -> dist.TCPStore:
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     late = f"within {timeout / timedelta(minutes=1):g} min"
     try:
-        store = dist.TCPStore(
-            host, port, size, is_master=keeps, timeout=timeout, wait_for_workers=False
-        )
+        store = dist.TCPStore(host, port, size, is_master=keeps, timeout=timeout, wait_for_workers=False)
     except dist.DistError as error:
         if keeps:
             if "EADDRINUSE" in str(error):

@@ -74,9 +74,7 @@ class CachedEmotionTask:
     unit = EmotionTask.unit
     per_unit = EmotionTask.per_unit
 
-    def __init__(
-        self, recipe: EmotionRecipe, index: ShardIndex, split: Split, world: World
-    ) -> None:
+    def __init__(self, recipe: EmotionRecipe, index: ShardIndex, split: Split, world: World) -> None:
         """A collective call: features are computed here unless they lie beside the shards."""
         self.audio = EmotionTask(recipe, index, split)
         self.labels = self.audio.labels

@@ -35,8 +35,19 @@ Model = EmotionModel | NliModel
 Features = NDArray[np.float32]
 """(samples, layers, width)"""
 _VERSION = 1
-_WITHOUT_EFFECT = ("drop", "mask", "label", "problem_type", "name_or_path", "version", "dtype",
-                   "apply_spec_augment", "initializer_range", "architectures", "pooler")  # fmt: skip
+_WITHOUT_EFFECT = (
+    "drop",
+    "mask",
+    "label",
+    "problem_type",
+    "name_or_path",
+    "version",
+    "dtype",
+    "apply_spec_augment",
+    "initializer_range",
+    "architectures",
+    "pooler",
+)
 """Parts of names, in an architecture's settings and of its weights, that say nothing of features in
 evaluation mode. A head's pooler is fresh with every seed, the encoder below it is the same."""
 
@@ -112,9 +123,7 @@ def _pool_text(model: NliModel) -> Any:
     def pool(ids: Tensor, attention_mask: Tensor, token_types: Tensor) -> Tensor:
         valid = attention_mask.bool()
         implementation = model.config._attn_implementation
-        mask = attention_mask_for(
-            valid, model.bert.embeddings.word_embeddings.weight.dtype, implementation
-        )
+        mask = attention_mask_for(valid, model.bert.embeddings.word_embeddings.weight.dtype, implementation)
         states = model.bert(
             ids, attention_mask=mask, token_type_ids=token_types, output_hidden_states=True
         ).hidden_states
@@ -172,8 +181,7 @@ def _compute(data: RunData, model: Model, rows: Rows, top: bool) -> Iterator[tup
 def _of_batch(pool: Any, batch: Batch, device: torch.device) -> tuple[Rows, Features]:
     with torch.no_grad():
         # Lengths of audio are read on the host.
-        tensors = [t if n and len(batch.inputs) == 2 else t.to(device)
-                   for n, t in enumerate(batch.inputs)]  # fmt: skip
+        tensors = [t if n and len(batch.inputs) == 2 else t.to(device) for n, t in enumerate(batch.inputs)]
         features: Tensor = pool(*tensors)
     return batch.request.rows, features.float().cpu().numpy()
 

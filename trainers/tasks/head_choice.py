@@ -50,9 +50,7 @@ class ScoringSamples:
             yield number, self.collate(request, [shards.item(int(row)) for row in rows])
 
 
-def score_heads(
-    model: NliModel, samples: ScoringSamples, device: torch.device, world: World
-) -> Tensor:
+def score_heads(model: NliModel, samples: ScoringSamples, device: torch.device, world: World) -> Tensor:
     """(layers, heads) layer-normalised importance, float64; the model is on ``device``.
 
     A collective call: ranks share the batches, and each gets the same scores, to the bit those of
@@ -115,9 +113,7 @@ def choose_by_importance(
     count = count_heads(layers, heads, regime.heads_share, gone)
     at_once = round_size(layers * heads, regime.round_share)
     model.to(world.device)  # type: ignore[arg-type]
-    path = removal_path(
-        model, lambda m: score_heads(m, samples, world.device, world), [count], at_once
-    )
+    path = removal_path(model, lambda m: score_heads(m, samples, world.device, world), [count], at_once)
     return path[0]
 
 
@@ -143,9 +139,7 @@ def _read(folder: Path, build: Callable[[], NliModel]) -> Heads | None:
         return None
     model = build()
     try:
-        given = {
-            str(n): [int(head) for head in gone] for n, gone in json.loads(path.read_text()).items()
-        }
+        given = {str(n): [int(head) for head in gone] for n, gone in json.loads(path.read_text()).items()}
         layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
         return check_heads(layers, heads, given, model.removed_heads, key=CHOICE)
     except (ValueError, AttributeError, TypeError, InputError) as error:

@@ -73,9 +73,9 @@ class MlmCollate:
     def count(self, pairs: Pairs) -> list[int]:
         """Tokens that each pair adds to a stream: all of its texts, and a [SEP] after each."""
         both = [text for pair in pairs for text in pair]
-        ids = self.tokenizer(
-            both, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
+        ids = self.tokenizer(both, add_special_tokens=False, return_attention_mask=False, verbose=False)[
+            "input_ids"
+        ]
         return [
             len(ids[2 * n]) + 1 + (len(ids[2 * n + 1]) + 1 if second else 0)
             for n, (_, second) in enumerate(pairs)
@@ -84,9 +84,7 @@ class MlmCollate:
     def _stream(self, texts: Pairs) -> tuple[list[int], list[int], list[int]]:
         """Ids, token types and word numbers (-1: not to be masked) of all texts in a row."""
         both = [text for pair in texts for text in pair]
-        encoded = self.tokenizer(
-            both, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
+        encoded = self.tokenizer(both, add_special_tokens=False, return_attention_mask=False, verbose=False)
         ids, types, words = list[int](), list[int](), list[int]()
         known = 0
         for number, text in enumerate(both):
@@ -128,9 +126,7 @@ class MlmTask:
         self.per_unit = (model.max_tokens - 1) / model.max_tokens
         masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
         self.collate = MlmCollate(masks, model.max_tokens, model.text, recipe.seed)
-        self._lengths = count_tokens(
-            index, model.text, tokenizer, folder, "mlm", self.collate.count, world
-        )
+        self._lengths = count_tokens(index, model.text, tokenizer, folder, "mlm", self.collate.count, world)
 
     def lengths(self) -> NDArray[np.int32]:
         """(samples,) tokens of each text or pair, with a [SEP] after each text."""
@@ -139,9 +135,7 @@ class MlmTask:
     def build_model(self) -> MlmModel:
         """A fresh or published encoder with the language model's head."""
         tokenizer = self.collate.tokenizer
-        model = build_mlm_model(
-            self.recipe.model, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed
-        )
+        model = build_mlm_model(self.recipe.model, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed)
         if self.recipe.engine.activation_checkpointing:
             model.enable_activation_checkpointing()
         return model

@@ -52,9 +52,13 @@ class NliCollate:
         first = [premise if self.reads == "pair" else "" for premise, _ in pairs]
         second = [hypothesis for _, hypothesis in pairs]
         return self.tokenizer(
-            first, second, truncation="longest_first", max_length=self.max_tokens,
-            return_token_type_ids=True, **options,
-        )  # fmt: skip
+            first,
+            second,
+            truncation="longest_first",
+            max_length=self.max_tokens,
+            return_token_type_ids=True,
+            **options,
+        )
 
     def count(self, pairs: Pairs) -> list[int]:
         """Tokens of each pair."""
@@ -79,15 +83,11 @@ class NliTask:
         tokenizer = open_tokenizer(model, index, split.rows("train"), folder, world)
         self.collate = NliCollate(tokenizer, model.max_tokens, model.text, model.reads)
         about = f"nli {model.max_tokens} {model.reads}"
-        self._lengths = count_tokens(
-            index, model.text, tokenizer, folder, about, self.collate.count, world
-        )
+        self._lengths = count_tokens(index, model.text, tokenizer, folder, about, self.collate.count, world)
         self.heads: Heads | None = None
         regime = model.regime
         if regime.choose == "importance":
-            samples = scoring_samples(
-                index.root, split, regime.score_on, regime.score_items, self.collate
-            )
+            samples = scoring_samples(index.root, split, regime.score_on, regime.score_items, self.collate)
             self.heads = choose_heads_once(self._whole_model, regime, samples, folder, world)
 
     def lengths(self) -> NDArray[np.int32]:
@@ -125,6 +125,4 @@ class NliTask:
     def _whole_model(self) -> NliModel:
         """The classifier as it is before its regime."""
         tokenizer, model = self.collate.tokenizer, self.recipe.model
-        return build_nli_model(
-            model, self.labels, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed
-        )
+        return build_nli_model(model, self.labels, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed)

@@ -74,10 +74,13 @@ class PairMlmCollate:
 
     def _encode(self, pairs: Pairs, **options: Any) -> Any:
         return self.tokenizer(
-            [first for first, _ in pairs], [second for _, second in pairs],
-            truncation="longest_first", max_length=self.max_tokens, return_token_type_ids=True,
+            [first for first, _ in pairs],
+            [second for _, second in pairs],
+            truncation="longest_first",
+            max_length=self.max_tokens,
+            return_token_type_ids=True,
             **options,
-        )  # fmt: skip
+        )
 
 
 def exchange(pairs: Pairs, seed: Sequence[int]) -> tuple[list[tuple[str, str]], list[int]]:
@@ -107,9 +110,7 @@ def _words(tokens: Any, rows: int) -> Tensor:
     for row in range(rows):
         words, texts = tokens.word_ids(row), tokens.sequence_ids(row)
         first = 1 + max((w for w, t in zip(words, texts, strict=True) if t == 0), default=-1)
-        table.append(
-            [-1 if t is None else w + t * first for w, t in zip(words, texts, strict=True)]
-        )
+        table.append([-1 if t is None else w + t * first for w, t in zip(words, texts, strict=True)])
     return torch.tensor(table)
 
 
@@ -118,9 +119,7 @@ def _shared_losses(logits: Tensor, labels: Tensor) -> list[Tensor]:
     told rightly."""
     asked = labels != _IGNORED
     count = asked.sum(1).clamp(min=1)
-    losses = functional.cross_entropy(
-        logits.transpose(1, 2), labels, ignore_index=_IGNORED, reduction="none"
-    )
+    losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=_IGNORED, reduction="none")
     right = (logits.argmax(2) == labels) & asked
     return [losses.sum(1) / count, right.sum(1) / count]
 
@@ -140,13 +139,9 @@ class PairMlmTask:
         tokenizer = open_tokenizer(model, index, split.rows("train"), folder, world)
         check_mask_token(tokenizer, model)
         masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
-        self.collate = PairMlmCollate(
-            masks, model.max_tokens, model.text, recipe.seed, model.shared_tokens
-        )
+        self.collate = PairMlmCollate(masks, model.max_tokens, model.text, recipe.seed, model.shared_tokens)
         about = f"pair mlm {model.max_tokens}"
-        self._lengths = count_tokens(
-            index, model.text, tokenizer, folder, about, self.collate.count, world
-        )
+        self._lengths = count_tokens(index, model.text, tokenizer, folder, about, self.collate.count, world)
 
     def lengths(self) -> NDArray[np.int32]:
         """(samples,) tokens of each pair."""

@@ -26,9 +26,7 @@ class TokenMasks:
     share: float
     whole_words: bool
 
-    def __call__(
-        self, ids: Tensor, words: Tensor, seed: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, ids: Tensor, words: Tensor, seed: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """(rows, tokens) ids and numbers of their words (-1: special or padding) -> the ids with masks,
         (items,) places to predict in the flattened ids, and what stood there."""
         masking = self._masking
@@ -57,9 +55,12 @@ class TokenMasks:
 
         replace, swap = (1.0, 0.0) if self.whole_words else (0.8, 0.1)
         return DataCollatorForLanguageModeling(
-            self.tokenizer, whole_word_mask=self.whole_words, mlm_probability=self.share,
-            mask_replace_prob=replace, random_replace_prob=swap,
-        )  # fmt: skip
+            self.tokenizer,
+            whole_word_mask=self.whole_words,
+            mlm_probability=self.share,
+            mask_replace_prob=replace,
+            random_replace_prob=swap,
+        )
 
 
 def seed_of(seed: int, request: Request) -> list[int]:

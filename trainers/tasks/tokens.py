@@ -55,7 +55,7 @@ def read_texts(
 
 def open_tokenizer(
     model: BertConfig | MlmConfig, index: ShardIndex, train: NDArray[np.int64], folder: Path, world: World
-) -> Any:  # fmt: skip
+) -> Any:
     """The pre-trained model's tokenizer; for a fresh model one trained on the ``train`` rows, kept as
     ``folder``/tokenizer. A collective call."""
     return main_first_beside(
@@ -67,7 +67,7 @@ def open_tokenizer(
 
 def _open_tokenizer(
     model: BertConfig | MlmConfig, index: ShardIndex, train: NDArray[np.int64], folder: Path, stop: Event
-) -> Any:  # fmt: skip
+) -> Any:
     if model.pretrained:
         return load_tokenizer(model.pretrained, model.revision)
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
@@ -88,9 +88,14 @@ def tokenizer_state(tokenizer: Any) -> str:
 
 
 def count_tokens(
-    index: ShardIndex, text: Text, tokenizer: Any, folder: Path, about: str,
-    count: Callable[[Pairs], Sequence[int]], world: World,
-) -> NDArray[np.int32]:  # fmt: skip
+    index: ShardIndex,
+    text: Text,
+    tokenizer: Any,
+    folder: Path,
+    about: str,
+    count: Callable[[Pairs], Sequence[int]],
+    world: World,
+) -> NDArray[np.int32]:
     """``kept_counts``, as a collective call of which rank 0 may count for hours."""
     return main_first_beside(
         world,
@@ -100,9 +105,14 @@ def count_tokens(
 
 
 def kept_counts(
-    index: ShardIndex, text: Text, tokenizer: Any, folder: Path, about: str,
-    count: Callable[[Pairs], Sequence[int]], stop: Event,
-) -> NDArray[np.int32]:  # fmt: skip
+    index: ShardIndex,
+    text: Text,
+    tokenizer: Any,
+    folder: Path,
+    about: str,
+    count: Callable[[Pairs], Sequence[int]],
+    stop: Event,
+) -> NDArray[np.int32]:
     """(samples,) tokens of every row as ``count`` counts them, kept beside the shards (or in
     ``folder``, where those are read-only) under what they depend on: ``about`` says what ``count``
     depends on besides text and tokenizer. Raises GivenUp soon after ``stop`` is set."""

@@ -13,10 +13,14 @@ from trainers.metrics import Metrics
 from trainers.tracking.tracker import Tracker
 
 _TITLES = {
-    "loss": "loss", "accuracy": "accuracy", "perplexity": "perplexity",
-    "pair_accuracy": "pairs told rightly", "shared_accuracy": "shared tokens told rightly", "uar": "UAR",
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "perplexity": "perplexity",
+    "pair_accuracy": "pairs told rightly",
+    "shared_accuracy": "shared tokens told rightly",
+    "uar": "UAR",
     "macro_f1": "macro F1",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,27 @@ class Progress:
         loss = totals.loss / items
         padding = 1 - totals.valid / totals.padded
         self._tracker.metrics(
-            {"kind": "train", "step": step, "epoch": epoch, "loss": loss, "lr": rate,
-             "gradient_norm": totals.gradient_norm, "items": int(items), "padding": round(padding, 6)}
-        )  # fmt: skip
+            {
+                "kind": "train",
+                "step": step,
+                "epoch": epoch,
+                "loss": loss,
+                "lr": rate,
+                "gradient_norm": totals.gradient_norm,
+                "items": int(items),
+                "padding": round(padding, 6),
+            }
+        )
         per_second = self._valid / max(self._seconds, 1e-9)
         self._tracker.performance(
-            {"step": step, "seconds": self._seconds, "rate": per_second, "unit": f"{self._unit}/s",
-             "peak_memory_bytes": peak_memory()}
-        )  # fmt: skip
+            {
+                "step": step,
+                "seconds": self._seconds,
+                "rate": per_second,
+                "unit": f"{self._unit}/s",
+                "peak_memory_bytes": peak_memory(),
+            }
+        )
         self._valid = self._seconds = 0.0
         now = time.perf_counter()
         if self._main and now - self._said > 5:
@@ -87,9 +104,14 @@ class Progress:
         loss, correct, items = self.sums
         if items:
             self._tracker.metrics(
-                {"kind": "train_epoch", "step": step, "epoch": self._epoch, "loss": loss / items,
-                 "accuracy": correct / items}
-            )  # fmt: skip
+                {
+                    "kind": "train_epoch",
+                    "step": step,
+                    "epoch": self._epoch,
+                    "loss": loss / items,
+                    "accuracy": correct / items,
+                }
+            )
 
     def evaluated(self, part: str, epoch: int, step: int, metrics: Metrics) -> None:
         """A part was evaluated after an epoch."""

@@ -183,9 +183,7 @@ class WandbRun:
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
-            log.warning(
-                "W&B has not taken everything within %.0f s; metrics.jsonl has all numbers", seconds
-            )
+            log.warning("W&B has not taken everything within %.0f s; metrics.jsonl has all numbers", seconds)
 
     def _lose(self, error: Exception) -> None:
         """W&B takes no more: say so once."""
@@ -206,9 +204,7 @@ def new_run_id() -> str:
     return secrets.token_hex(5)
 
 
-def open_wandb(
-    recipe: AnyRecipe, folder: Path, data: dict[str, Any], run_id: str
-) -> WandbRun | NoWandb:
+def open_wandb(recipe: AnyRecipe, folder: Path, data: dict[str, Any], run_id: str) -> WandbRun | NoWandb:
     """The W&B run that the recipe asks for, filled with what metrics.jsonl and perf.jsonl in
     ``folder`` hold: cut metrics.jsonl back to where training goes on before."""
     if recipe.tracking.wandb == "off":

@@ -70,9 +70,7 @@ def test_every_clip_is_changed_however_training_is_balanced(
     recipe = speech(speech_shards, "--data.augment.noise", "0.5", "--data.augment.semitones", "[0]")
     found = ranks(1).run(noised_scores, [*recipe, "--data.balance", balance], True)[0]
     second = list(found["noised"]["predicted_share"])[1]
-    assert (
-        found["noised"]["predicted_share"][second] == 1 > found["clean"]["predicted_share"][second]
-    )
+    assert found["noised"]["predicted_share"][second] == 1 > found["clean"]["predicted_share"][second]
 
 
 def test_nothing_changes_without_noise_and_shift(ranks: Ranks, speech_shards: Path) -> None:
@@ -83,9 +81,7 @@ def test_nothing_changes_without_noise_and_shift(ranks: Ranks, speech_shards: Pa
 
 
 def test_a_balanced_training_part_plays_no_role(ranks: Ranks, speech_shards: Path) -> None:
-    recipe = speech(
-        speech_shards, "--data.augment.noise", "0.05", "--data.augment.semitones", "[0]"
-    )
+    recipe = speech(speech_shards, "--data.augment.noise", "0.05", "--data.augment.semitones", "[0]")
     found = [
         ranks(1).run(noised_scores, [*recipe, "--data.balance", balance])[0]
         for balance in ("none", "reference", "clean", "sampled")

@@ -61,8 +61,7 @@ def test_the_strength_is_chosen_on_validation() -> None:
     for strength in STRENGTHS:
         fitted = LogisticRegression(C=strength, max_iter=2000, tol=1e-6).fit(x["train"], y["train"])
         uar = [
-            recall_score(y[part], fitted.predict(x[part]), average="macro")
-            for part in ("validation", "test")
+            recall_score(y[part], fitted.predict(x[part]), average="macro") for part in ("validation", "test")
         ]
         right[strength] = uar
     best = max(right, key=lambda strength: right[strength][0])

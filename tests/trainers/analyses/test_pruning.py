@@ -61,9 +61,12 @@ def curve(world: World, overrides: list[str]) -> dict[str, Any]:
     found = pruning_curve(data, model.eval())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not model.training
-    return {"curve": found, "accuracy": test.accuracy, "loss": test.loss, "size": sum(
-        parameter.numel() for parameter in model.parameters()
-    )}  # fmt: skip
+    return {
+        "curve": found,
+        "accuracy": test.accuracy,
+        "loss": test.loss,
+        "size": sum(parameter.numel() for parameter in model.parameters()),
+    }
 
 
 def without_times(found: dict[str, Any]) -> dict[str, Any]:
@@ -139,9 +142,7 @@ def scores(world: World, overrides: list[str]) -> list[list[float]]:
     return score_heads(model, samples, world.device, world).tolist()  # type: ignore[no-any-return]
 
 
-def test_scores_are_the_same_on_any_number_of_ranks(
-    ranks: Ranks, text_shards: Path, tmp_path: Path
-) -> None:
+def test_scores_are_the_same_on_any_number_of_ranks(ranks: Ranks, text_shards: Path, tmp_path: Path) -> None:
     recipe = text_recipe(text_shards, tmp_path)
     alone = ranks(1).run(scores, recipe)
     assert ranks(2).run(scores, recipe) == alone * 2
@@ -221,14 +222,10 @@ def test_the_choice_is_made_once(ranks: Ranks, text_shards: Path, tmp_path: Path
     first = removed_by(folder)
     # As many heads of each layer, so that the checkpoint fits, but other ones.
     other = {n: [h for h in range(4) if h not in gone][: len(gone)] for n, gone in first.items()}
-    other = {
-        n: sorted(heads + [3, 2, 1][: len(first[n]) - len(heads)]) for n, heads in other.items()
-    }
+    other = {n: sorted(heads + [3, 2, 1][: len(first[n]) - len(heads)]) for n, heads in other.items()}
     assert other != first
     (folder / CHOICE).write_text('{"9": [0]}')
-    with pytest.raises(
-        RuntimeError, match=r"InputError: heads\.json of the run fits no such model"
-    ):
+    with pytest.raises(RuntimeError, match=r"InputError: heads\.json of the run fits no such model"):
         ranks(1).run(start, recipe)
     (folder / CHOICE).write_text(json.dumps(other))
     assert ranks(2).run(start, recipe) == [str(folder)] * 2

@@ -206,10 +206,18 @@ def test_a_louder_clip_differs_in_energy_alone() -> None:
 def test_mfccs_are_torchaudios() -> None:
     clip = tone(130) + np.random.default_rng(6).normal(size=SAMPLE_RATE).astype(np.float32) * 0.01
     theirs = torchaudio.transforms.MFCC(
-        SAMPLE_RATE, 13, log_mels=True,
-        melkwargs={"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 40, "f_min": 20.0,
-                   "center": False},
-    )(torch.from_numpy(clip).float())  # fmt: skip
+        SAMPLE_RATE,
+        13,
+        log_mels=True,
+        melkwargs={
+            "n_fft": 512,
+            "win_length": 400,
+            "hop_length": 160,
+            "n_mels": 40,
+            "f_min": 20.0,
+            "center": False,
+        },
+    )(torch.from_numpy(clip).float())
     ours = named(clip.astype(np.float32))
     means = [ours[f"MFCC {n}: mean"] for n in range(13)]
     assert means == pytest.approx(theirs.mean(1).tolist(), rel=1e-3, abs=1e-3)
@@ -320,9 +328,7 @@ def test_the_command(text_shards: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert text in shown
 
 
-def test_runs_is_where_results_go(
-    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_is_where_results_go(text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["baselines", str(text_shards)]) == 0
     assert (tmp_path / "runs/baselines/synthetic-farstail-official/baselines.json").is_file()
@@ -358,15 +364,11 @@ def pack_pairs(folder: Path, labels: str, hypothesis: str, premise: str = "او 
     splits = ("train", "train", "train", "validation", "test")
     rows = [f"{premise},{hypothesis},{labels[n % len(labels)]},{splits[n // 6]}" for n in range(30)]
     (folder / "pairs.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
-    assert (
-        main(["pack", "manifest", str(folder / "pairs.csv"), "--out", str(folder / "shards")]) == 0
-    )
+    assert main(["pack", "manifest", str(folder / "pairs.csv"), "--out", str(folder / "shards")]) == 0
     return folder / "shards"
 
 
-def test_one_class_is_nothing_to_tell_apart(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_class_is_nothing_to_tell_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = pack_pairs(tmp_path, "e", "او رفت")
     capsys.readouterr()
     assert main(["baselines", str(shards), "--out", str(tmp_path / "out")]) == 2
@@ -375,9 +377,7 @@ def test_one_class_is_nothing_to_tell_apart(
     assert not (tmp_path / "out").exists()
 
 
-def test_bags_without_a_word_are_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bags_without_a_word_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = pack_pairs(tmp_path, "ec", "؟!")
     capsys.readouterr()
     assert main(["baselines", str(shards), "--out", str(tmp_path / "out")]) == 0
@@ -430,8 +430,15 @@ def test_farstail(shared_data: Path, tmp_path: Path) -> None:
 
 def test_emodb_speakers(shared_data: Path, tmp_path: Path) -> None:
     """Functionals tell emotions of unheard speakers; who speaks tells nothing."""
-    emotions = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness",
-                "T": "sadness", "N": "neutral"}  # fmt: skip
+    emotions = {
+        "W": "anger",
+        "L": "boredom",
+        "E": "disgust",
+        "A": "fear",
+        "F": "happiness",
+        "T": "sadness",
+        "N": "neutral",
+    }
     lines = ["path,label,speaker"]
     for wav in sorted((shared_data / "emodb").glob("*.wav")):
         lines.append(f"{wav},{emotions[wav.name[5]]},{wav.name[:2]}")

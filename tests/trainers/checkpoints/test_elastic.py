@@ -34,9 +34,7 @@ def test_other_ranks_and_stages(
     name = "demo/hubert" if kind == "hubert" else "demo/bert_full"
     recipe = hubert(speech_shards) if kind == "hubert" else bert(text_shards)
     recipe += ["--optim.eps", "0.1", "--optim.lr", "2e-2"]
-    whole = ranks(2).run(
-        losses_and_save, name, [*recipe, "--engine.zero", "2"], STEPS, AT, tmp_path
-    )[0]
+    whole = ranks(2).run(losses_and_save, name, [*recipe, "--engine.zero", "2"], STEPS, AT, tmp_path)[0]
     assert len(whole["losses"]) == STEPS
     for size, stage in ((1, 0), (4, 0), (1, 3), (4, 3)):
         overrides = [*recipe, "--engine.zero", str(stage)]
@@ -94,8 +92,6 @@ def test_frozen_parts_go_along(stage: int, ranks: Ranks, text_shards: Path, tmp_
     whole = ranks(2).run(losses_and_save, "demo/bert_embeddings_last", recipe, 6, 3, tmp_path)[0]
     for other in (0, 1, 3):
         recipe = bert(text_shards, "--engine.zero", str(other))
-        rest = ranks(4).run(losses_after, "demo/bert_embeddings_last", recipe, 6, 3, whole["path"])[
-            0
-        ]
+        rest = ranks(4).run(losses_after, "demo/bert_embeddings_last", recipe, 6, 3, whole["path"])[0]
         assert rest["loaded"] == whole["saved"]
         assert_close(rest["losses"], whole["losses"][3:])

@@ -40,14 +40,20 @@ from trainers.run import train
 Ranks = Callable[[int], RankPool]
 AUTO = Beginning()
 SETTINGS = (
-    "--output.name", "one", "--checkpoint.every_steps", "2", "--loop.epochs", "3",
-    "--model.dropout", "0.1", "--optim.lr", "1e-3",
-)  # fmt: skip
+    "--output.name",
+    "one",
+    "--checkpoint.every_steps",
+    "2",
+    "--loop.epochs",
+    "3",
+    "--model.dropout",
+    "0.1",
+    "--optim.lr",
+    "1e-3",
+)
 
 
-def start(
-    world: World, recipe: list[str], beginning: Beginning = AUTO, stop_after: int | None = None
-) -> str:
+def start(world: World, recipe: list[str], beginning: Beginning = AUTO, stop_after: int | None = None) -> str:
     """Train ``demo/bert_full``; on the last rank a stop is asked for at its n-th control word."""
     words = itertools.count()
     asked = trainers.loop.stop_asked
@@ -197,16 +203,12 @@ def test_other_ranks_stages_and_places_are_no_change(
     shutil.copytree(text_shards, moved)
     recipe += ["--data.shards", str(moved), "--engine.zero", "1"]
     folder = Path(ranks(1).run(start, recipe)[0])
-    for one, other in zip(
-        lines(folder / "metrics.jsonl"), lines(whole / "metrics.jsonl"), strict=True
-    ):
+    for one, other in zip(lines(folder / "metrics.jsonl"), lines(whole / "metrics.jsonl"), strict=True):
         assert (one["kind"], one["step"]) == (other["kind"], other["step"])
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
-def test_the_start_can_be_chosen(
-    ranks: Ranks, text_shards: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_the_start_can_be_chosen(ranks: Ranks, text_shards: Path, whole: Path, tmp_path: Path) -> None:
     recipe = text_recipe(text_shards, tmp_path, *SETTINGS, "--checkpoint.keep", "9")
     ranks(2).run(start, recipe, AUTO, 9)
     folder = tmp_path / "bert_full" / "one"
@@ -274,9 +276,7 @@ def test_damage_is_named_and_never_means_step_0(
     shutil.copytree(copy, folder)
     for path in list_checkpoints(folder / "checkpoints"):
         (path / "SHA256SUMS").unlink()
-    with pytest.raises(
-        RuntimeError, match="no checkpoint can be used: .*SHA256SUMS.*--resume never"
-    ):
+    with pytest.raises(RuntimeError, match="no checkpoint can be used: .*SHA256SUMS.*--resume never"):
         ranks(2).run(start, recipe)
     assert list_checkpoints(folder / "checkpoints")
 
@@ -302,10 +302,20 @@ main()
 
 def killed_at(place: str, recipe: list[str], beginning: Beginning, job: str = "") -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, *place.rsplit(".", 1), "--config", "demo/bert_full",
-         *beginning.flags(), *recipe],
-        cwd=REPOSITORY, timeout=300, env={**os.environ, "DS_ACCELERATOR": "cpu", "SOKHAN_JOB": job},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            *place.rsplit(".", 1),
+            "--config",
+            "demo/bert_full",
+            *beginning.flags(),
+            *recipe,
+        ],
+        cwd=REPOSITORY,
+        timeout=300,
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "SOKHAN_JOB": job},
+    )
     assert done.returncode == -signal.SIGKILL
 
 

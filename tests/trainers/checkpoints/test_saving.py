@@ -48,9 +48,7 @@ def save_and_fail(world: World, run: Path, after: int) -> list[str]:
     return sorted(path.name for path in (run / CHECKPOINTS).iterdir())
 
 
-def test_a_save_under_way_is_not_cut_in_two(
-    ranks: Callable[[int], RankPool], tmp_path: Path
-) -> None:
+def test_a_save_under_way_is_not_cut_in_two(ranks: Callable[[int], RankPool], tmp_path: Path) -> None:
     """The thread that gives a checkpoint its name is let finish; what has no name yet goes."""
     assert ranks(1).run(save_and_fail, tmp_path / "writing", 0) == [[FIRST]]
     assert ranks(1).run(save_and_fail, tmp_path / "committing", 1) == [[NEXT]]

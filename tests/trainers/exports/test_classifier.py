@@ -43,10 +43,13 @@ from trainers.tasks.nli import NliCollate
 
 Reads = Literal["pair", "hypothesis"]
 CARD = CardFacts(
-    recipe="demo/emotion", corpus="ShEMO-like clips, speaker split", synthetic=True,
+    recipe="demo/emotion",
+    corpus="ShEMO-like clips, speaker split",
+    synthetic=True,
     metrics={"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.25, "uar": 0.125}},
-    limits=("Not for diagnosis.",), command="sokhan train demo",
-)  # fmt: skip
+    limits=("Not for diagnosis.",),
+    command="sokhan train demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -160,9 +163,7 @@ def test_published_weights_come_back(tmp_path: Path, kind: str) -> None:
     check_nli(model, tmp_path / "model")
 
 
-def test_a_gathered_state_dict_is_what_is_written(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def test_a_gathered_state_dict_is_what_is_written(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Under ZeRO-3 the model's own tensors are empty."""
     model = small_bert(tmp_path / "bert", regime=REGIMES["heads_removed"]).eval()
     apply_regime(model, REGIMES["heads_removed"], seed=1)
@@ -216,9 +217,9 @@ def test_removed_heads_stay_removed_where_a_run_goes_on(
     second = continued(tmp_path, len(tokenizer), RegimeConfig())
     same_weights(first, second)
     whole = small_bert(tmp_path / "bert")
-    assert sum(p.numel() for p in whole.parameters()) - sum(
-        p.numel() for p in second.parameters()
-    ) == 5 * (4 * 8 * 32 + 3 * 8)
+    assert sum(p.numel() for p in whole.parameters()) - sum(p.numel() for p in second.parameters()) == 5 * (
+        4 * 8 * 32 + 3 * 8
+    )
     stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pruned").eval()
     ids, mask, types = pairs(words=len(tokenizer))
     with torch.no_grad():
@@ -250,9 +251,7 @@ def test_each_regime_goes_on_from_a_pruned_model(
     assert isinstance(again, NliModel) and again.removed_heads == model.removed_heads
 
 
-def test_the_check_knows_what_a_model_lacked(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def test_the_check_knows_what_a_model_lacked(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     pruned_export(tmp_path, tokenizer)
     model = continued(tmp_path, len(tokenizer), RegimeConfig())
     check_regime(model, RegimeConfig())
@@ -264,9 +263,7 @@ def test_the_check_knows_what_a_model_lacked(
         check_regime(model, RegimeConfig())
 
 
-def test_a_config_that_calls_living_heads_removed(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def test_a_config_that_calls_living_heads_removed(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     pruned_export(tmp_path, tokenizer)
     path = tmp_path / "pruned" / "config.json"
     config = json.loads(path.read_text())
@@ -347,9 +344,7 @@ def test_the_cards_code_reads_pairs_as_training_did(
 def test_a_card_says_what_trained(tmp_path: Path) -> None:
     model = emotion(tmp_path)
     card = CardFacts(recipe="r", corpus="c", synthetic=False)
-    assert "encoder and linear head train, convolutions frozen, exact padding." in card_text(
-        model, card
-    )
+    assert "encoder and linear head train, convolutions frozen, exact padding." in card_text(model, card)
     base = dataclasses.replace(model.settings, freeze_conv=False)
     for settings, words in (
         (dataclasses.replace(base, trains="head"), "linear head alone trains"),

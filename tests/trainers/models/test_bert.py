@@ -107,9 +107,7 @@ def test_classifier_is_kept_for_the_same_labels_only(
     assert "fresh" in caplog.text
 
 
-def test_pooler_may_be_new_but_nothing_else(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_pooler_may_be_new_but_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = bert_folder(tmp_path / "bert")
     weights = load_file(folder / "model.safetensors")
     no_pooler = {name: value for name, value in weights.items() if "pooler" not in name}

@@ -71,12 +71,14 @@ def test_attention_over_frames_by_its_formula() -> None:
             sum(
                 float(v) * float(torch.tanh(w @ frame + b))
                 for v, w, b in zip(
-                    head.pooling.score.weight[0], head.pooling.dense.weight,
-                    head.pooling.dense.bias, strict=True,
+                    head.pooling.score.weight[0],
+                    head.pooling.dense.weight,
+                    head.pooling.dense.bias,
+                    strict=True,
                 )
             )
             for frame in clip
-        ]  # fmt: skip
+        ]
         total = sum(math.exp(score) for score in scores)
         shares = [math.exp(score) / total for score in scores]
         frames.append(sum(share * frame for share, frame in zip(shares, clip, strict=True)))

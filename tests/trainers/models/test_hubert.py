@@ -49,9 +49,7 @@ def stock_of(model: EmotionModel) -> HubertForSequenceClassification:
     architecture.use_weighted_layer_sum = model.settings.head == "weighted"
     architecture.num_labels = len(EMOTIONS)
     stock = HubertForSequenceClassification(architecture).eval()
-    stock.load_state_dict(
-        {name.removeprefix("head."): value for name, value in model.state_dict().items()}
-    )
+    stock.load_state_dict({name.removeprefix("head."): value for name, value in model.state_dict().items()})
     return stock
 
 
@@ -365,10 +363,12 @@ def test_published_weight_norm_names_load(tmp_path: Path) -> None:
     expected = build(folder).state_dict()
     old = load_file(folder / "model.safetensors")
     renamed = {
-        "hubert." + re.sub(r"parametrizations\.weight\.original(\d)",
-                           lambda found: f"weight_{'gv'[int(found[1])]}", name): value
+        "hubert."
+        + re.sub(
+            r"parametrizations\.weight\.original(\d)", lambda found: f"weight_{'gv'[int(found[1])]}", name
+        ): value
         for name, value in old.items()
-    }  # fmt: skip
+    }
     assert any(name.endswith("weight_v") for name in renamed)
     save_file(renamed, folder / "model.safetensors", {"format": "pt"})
     for name, value in build(folder).state_dict().items():

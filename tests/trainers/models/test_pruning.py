@@ -128,9 +128,7 @@ def test_bad_lists_are_named(given: dict[str, tuple[int, ...]], message: str) ->
 
 
 def test_heads_that_are_gone_cannot_be_listed() -> None:
-    with pytest.raises(
-        InputError, match=r"heads\.1: head 2 is gone already from model\.pretrained"
-    ):
+    with pytest.raises(InputError, match=r"heads\.1: head 2 is gone already from model\.pretrained"):
         check_heads(3, 4, {"1": (0, 2)}, gone={1: (2,)})
     with pytest.raises(InputError, match=r"heads\.1: all 4 heads"):
         check_heads(3, 4, {"1": (0, 1, 3)}, gone={1: (2,)})

@@ -99,5 +99,8 @@ def test_folders_without_a_tokenizer_are_named(tmp_path: Path) -> None:
 def test_published_tokenizer_loads() -> None:
     tokenizer = load_tokenizer(minilm_folder())
     assert tokenizer.convert_ids_to_tokens(tokenizer("hello world")["input_ids"]) == [
-        "[CLS]", "hello", "world", "[SEP]",
-    ]  # fmt: skip
+        "[CLS]",
+        "hello",
+        "world",
+        "[SEP]",
+    ]

@@ -42,9 +42,14 @@ def rank(*ignored: signal.Signals, **extra: str) -> Iterator[subprocess.Popen[st
     environment = {k: v for k, v in os.environ.items() if k not in (STATUS, "WORLD_SIZE")}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", RANK], stdin=pipe, stdout=pipe, stderr=pipe, text=True,
-        env={**environment, **extra}, preexec_fn=prepare,
-    ) as process:  # fmt: skip
+        [sys.executable, "-c", RANK],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env={**environment, **extra},
+        preexec_fn=prepare,
+    ) as process:
         assert read(process) == "ready"
         try:
             yield process

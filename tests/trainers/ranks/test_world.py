@@ -54,9 +54,10 @@ def test_a_taken_port_is_worth_another_start(port: int, tmp_path: Path) -> None:
         other.listen()
         ended = subprocess.run(
             [sys.executable, "-m", "trainers", "--config", "demo/bert_full", "--data.shards", "none"],
-            cwd=REPOSITORY, timeout=300,
+            cwd=REPOSITORY,
+            timeout=300,
             env={**os.environ, "RANK": "0", "WORLD_SIZE": "2", STATUS: str(tmp_path)},
-        )  # fmt: skip
+        )
     word = read_statuses(tmp_path, 1)[0]
     assert (ended.returncode, word.code, word.state) == (FAILED, FAILED, "hung_peer")
     assert word.text == f"error: port {port} of 127.0.0.1 is taken by another process"

@@ -24,9 +24,14 @@ def member(run: Path, varied: dict[str, Any] | None = None, signature: str = "")
     seed = yaml.safe_load(config.read_text())["seed"] if config.is_file() else 0
     short = f"{run.parent.name}/{run.name}"
     return {
-        "label": f"{short} {varied or ''}", "recipe": run.parent.name, "varied": varied or {},
-        "seed": seed, "run": short, "signature": signature or run.name, "source": None,
-    }  # fmt: skip
+        "label": f"{short} {varied or ''}",
+        "recipe": run.parent.name,
+        "varied": varied or {},
+        "seed": seed,
+        "run": short,
+        "signature": signature or run.name,
+        "source": None,
+    }
 
 
 def part(name: str, members: Sequence[dict[str, Any]], **values: Any) -> dict[str, Any]:
@@ -40,10 +45,15 @@ def build_study(runs: Path, parts: Sequence[dict[str, Any]], **values: Any) -> P
     folder = runs / "sweeps" / "made-up"
     folder.mkdir(parents=True)
     document = {
-        "name": "made-up", "title": "A made-up study", "method": "How it was done.\n\nAnd why.",
-        "baselines": False, "command": "sokhan sweep made-up", "grid": "name: made-up\n", **values,
+        "name": "made-up",
+        "title": "A made-up study",
+        "method": "How it was done.\n\nAnd why.",
+        "baselines": False,
+        "command": "sokhan sweep made-up",
+        "grid": "name: made-up\n",
+        **values,
         "parts": list(parts),
-    }  # fmt: skip
+    }
     write_json(folder / "study.json", document)
     return folder
 
@@ -67,22 +77,47 @@ def write_pruning(run: Path, seed: int = 0, layers: int = 4, heads: int = 4) -> 
     points: list[dict[str, Any]] = []
     for share in (0.25, 0.5, 0.75, 0.9):
         removed = min(round(share * layers * heads), layers * heads - layers)
-        base = {"share": share, "removed": removed, "macro_f1": 0.5, "loss": 1.0,
-                "validation_accuracy": 0.6, "parameters": 1_000_000 - 40_000 * removed,
-                "heads": {"0": [1]}}  # fmt: skip
-        points.append({**base, "choice": "importance", "draw": None, "milliseconds": 20 - removed,
-                       "accuracy": 0.7 - 0.1 * share})  # fmt: skip
+        base = {
+            "share": share,
+            "removed": removed,
+            "macro_f1": 0.5,
+            "loss": 1.0,
+            "validation_accuracy": 0.6,
+            "parameters": 1_000_000 - 40_000 * removed,
+            "heads": {"0": [1]},
+        }
+        points.append(
+            {
+                **base,
+                "choice": "importance",
+                "draw": None,
+                "milliseconds": 20 - removed,
+                "accuracy": 0.7 - 0.1 * share,
+            }
+        )
         points += [
-            {**base, "choice": "random", "draw": draw, "milliseconds": None,
-             "accuracy": 0.7 - 0.4 * share + 0.02 * draw}
+            {
+                **base,
+                "choice": "random",
+                "draw": draw,
+                "milliseconds": None,
+                "accuracy": 0.7 - 0.4 * share + 0.02 * draw,
+            }
             for draw in range(3)
-        ]  # fmt: skip
+        ]
     whole = {"accuracy": 0.7, "macro_f1": 0.69, "parameters": 1_000_000, "milliseconds": 20.5}
     values = {
-        "heads": layers * heads, "score_on": "train", "score_items": 200, "round_share": None,
-        "importance": rng.random((layers, heads)).tolist(), "whole": whole, "points": points,
-        "masked_difference": 2.5e-7, "device": "a CPU", "latency": {"batch": 8, "tokens": 64, "repeats": 5},
-    }  # fmt: skip
+        "heads": layers * heads,
+        "score_on": "train",
+        "score_items": 200,
+        "round_share": None,
+        "importance": rng.random((layers, heads)).tolist(),
+        "whole": whole,
+        "points": points,
+        "masked_difference": 2.5e-7,
+        "device": "a CPU",
+        "latency": {"batch": 8, "tokens": 64, "repeats": 5},
+    }
     write_json(run / "eval/pruning.json", values)
     return values
 
@@ -92,24 +127,40 @@ def write_probes(run: Path, scores: Sequence[float]) -> None:
     layers = [
         {"layer": n, "validation_accuracy": s + 0.01, "accuracy": s, "uar": s - 0.02, "macro_f1": s - 0.03}
         for n, s in enumerate(scores)
-    ]  # fmt: skip
-    write_json(run / "eval/probes.json", {
-        "weights": "end", "features": "[CLS] beside the mean over tokens", "layers": layers,
-        "majority": 0.36, "seconds": 3.2,
-    })  # fmt: skip
+    ]
+    write_json(
+        run / "eval/probes.json",
+        {
+            "weights": "end",
+            "features": "[CLS] beside the mean over tokens",
+            "layers": layers,
+            "majority": 0.36,
+            "seconds": 3.2,
+        },
+    )
 
 
 def write_noise(run: Path, labels: Sequence[str], clean: float, noised: float) -> None:
     """eval/noise.json with these recalls for every class."""
 
     def scores(value: float) -> dict[str, Any]:
-        return {"accuracy": value, "uar": value, "macro_f1": value,
-                "recall": dict.fromkeys(labels, value),
-                "predicted_share": dict.fromkeys(labels, 1 / len(labels))}  # fmt: skip
+        return {
+            "accuracy": value,
+            "uar": value,
+            "macro_f1": value,
+            "recall": dict.fromkeys(labels, value),
+            "predicted_share": dict.fromkeys(labels, 1 / len(labels)),
+        }
 
-    write_json(run / "eval/noise.json", {
-        "clean": scores(clean), "noised": scores(noised), "changed": 0.25, "augment": {"noise": 0.005},
-    })  # fmt: skip
+    write_json(
+        run / "eval/noise.json",
+        {
+            "clean": scores(clean),
+            "noised": scores(noised),
+            "changed": 0.25,
+            "augment": {"noise": 0.005},
+        },
+    )
 
 
 def on_shards(run: Path, shards: Path, split: str, flipped: int) -> None:
@@ -128,7 +179,14 @@ def on_shards(run: Path, shards: Path, split: str, flipped: int) -> None:
     write_json(path, {**document, "splits": {"test": metrics.as_dict()}})
     about = json.loads((run / "data.json").read_text())
     manifest = index.manifest
-    write_json(run / "data.json", {
-        **about, "shards": str(shards), "digest": manifest.digest, "corpus": manifest.corpus,
-        "split": split, "kind": manifest.kind,
-    })  # fmt: skip
+    write_json(
+        run / "data.json",
+        {
+            **about,
+            "shards": str(shards),
+            "digest": manifest.digest,
+            "corpus": manifest.corpus,
+            "split": split,
+            "kind": manifest.kind,
+        },
+    )

@@ -84,9 +84,7 @@ def regimes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     }
     runs = [build_run(folder, recipe=f"bert_{n}", regime=k, epochs=2) for n, k in kinds.items()]
     runs += [build_run(folder, recipe="bert_full", seed=s, epochs=2) for s in (1, 2)]
-    runs.append(
-        build_run(folder, recipe="demo", corpus="synthetic-farstail", synthetic=True, epochs=2)
-    )
+    runs.append(build_run(folder, recipe="demo", corpus="synthetic-farstail", synthetic=True, epochs=2))
     return runs
 
 
@@ -99,16 +97,30 @@ def comparison(regimes: list[Path]) -> tuple[Page, str]:
 
 def test_one_run(tmp_path: Path) -> None:
     run = build_run(
-        tmp_path, task="emotion", recipe="hubert", corpus="my-corpus", split="speaker", epochs=2,
-        labels=PERSIAN, supports={"train": [9] * 6, "validation": [4, 0, 4, 4, 4, 4],
-                                  "test": [30, 4, 9, 40, 7, 8]}, overlap=3,
-    )  # fmt: skip
+        tmp_path,
+        task="emotion",
+        recipe="hubert",
+        corpus="my-corpus",
+        split="speaker",
+        epochs=2,
+        labels=PERSIAN,
+        supports={"train": [9] * 6, "validation": [4, 0, 4, 4, 4, 4], "test": [30, 4, 9, 40, 7, 8]},
+        overlap=3,
+    )
     report = write_report([run])
     assert (report.html, report.markdown) == (run / "report.html", run / "report.md")
     page, text = Page(report.html.read_text()), report.markdown.read_text()
     metrics = read_run(run).splits["test"]
-    facts = (f"{metrics.uar:.3f}", f"{metrics.f1[3]:.3f}", "weighted avg", "110,075", "4 min 05 s",
-             "2 CPU cores, 24 GiB", "1.50 GiB", "12.0% of what the model reads")  # fmt: skip
+    facts = (
+        f"{metrics.uar:.3f}",
+        f"{metrics.f1[3]:.3f}",
+        "weighted avg",
+        "110,075",
+        "4 min 05 s",
+        "2 CPU cores, 24 GiB",
+        "1.50 GiB",
+        "12.0% of what the model reads",
+    )
     for cell in (*PERSIAN, *facts):
         assert any(cell in found for found in page.cells), cell
         assert any(cell in found for found in markdown_cells(text)), cell
@@ -189,11 +201,25 @@ def test_runs_with_another_setting_are_not_pooled(tmp_path: Path) -> None:
 
 def test_hubert_beside_the_reference(tmp_path: Path) -> None:
     runs = [
-        build_run(tmp_path, task="emotion", recipe="reference", corpus="shemo", split="reference",
-                  labels=("A", "F", "H", "N", "S", "W"), epochs=1),
-        build_run(tmp_path, task="emotion", recipe="speaker", corpus="shemo", split="speaker",
-                  labels=EMOTIONS, epochs=1),
-    ]  # fmt: skip
+        build_run(
+            tmp_path,
+            task="emotion",
+            recipe="reference",
+            corpus="shemo",
+            split="reference",
+            labels=("A", "F", "H", "N", "S", "W"),
+            epochs=1,
+        ),
+        build_run(
+            tmp_path,
+            task="emotion",
+            recipe="speaker",
+            corpus="shemo",
+            split="speaker",
+            labels=EMOTIONS,
+            epochs=1,
+        ),
+    ]
     text = write_report(runs, tmp_path / "out").markdown.read_text()
     f1 = read_run(runs[0]).splits["test"].f1
     in_order = " | ".join(f"{f1[n]:.3f}" for n in (0, 3, 4, 1, 5, 2))  # A N S F W H
@@ -244,9 +270,7 @@ def without(name: str) -> Callable[[Path], None]:
         ("summary.json", lambda path: path.write_text('{"finished": false}'), "has not finished"),
     ],
 )
-def test_damage_is_one_line(
-    tmp_path: Path, file: str, damage: Callable[[Path], None], message: str
-) -> None:
+def test_damage_is_one_line(tmp_path: Path, file: str, damage: Callable[[Path], None], message: str) -> None:
     run = build_run(tmp_path, epochs=1)
     damage(run / file)
     with pytest.raises(InputError, match=message) as caught:
@@ -296,9 +320,7 @@ def test_the_chart_beside_the_reference_holds_its_settings_alone(tmp_path: Path)
     for pretrained, told in ((None, "fresh weights"), ("models/tiny", "models/tiny")):
         own = build_run(tmp_path, name=told[:5], epochs=1, model={"pretrained": pretrained})
         report = write_report([own, runs[1]], tmp_path / told[:5])
-        assert (
-            f"| farstail, but it starts from {told}, not ParsBERT |" in report.markdown.read_text()
-        )
+        assert f"| farstail, but it starts from {told}, not ParsBERT |" in report.markdown.read_text()
         assert "no run here trains as the reference does" in report.html.read_text()
 
 
@@ -316,8 +338,7 @@ def test_other_corpora_have_no_reference(tmp_path: Path, task: str, corpus: str)
 
 def test_other_shards_are_told_apart(tmp_path: Path) -> None:
     runs = [
-        build_run(tmp_path, name=name, epochs=1, data={"shards": f"shards/{name}"})
-        for name in ("one", "two")
+        build_run(tmp_path, name=name, epochs=1, data={"shards": f"shards/{name}"}) for name in ("one", "two")
     ]
     text = write_report(runs).markdown.read_text()
     assert "data.shards shards/one" in text and "data.shards shards/two" in text
@@ -328,24 +349,31 @@ def test_other_shards_are_told_apart(tmp_path: Path) -> None:
     [
         ("emotion", {}, "encoder and mlp head train, convolutions frozen, exact padding"),
         ("emotion", {"freeze_conv": False}, "encoder and mlp head train, exact padding"),
-        ("emotion", {"trains": "last", "last_layers": 2},
-         "last 2 layers and mlp head train, exact padding"),
-        ("emotion", {"trains": "last", "last_layers": 1},
-         "last layer and mlp head train, exact padding"),
+        ("emotion", {"trains": "last", "last_layers": 2}, "last 2 layers and mlp head train, exact padding"),
+        ("emotion", {"trains": "last", "last_layers": 1}, "last layer and mlp head train, exact padding"),
         ("emotion", {"trains": "head", "freeze_conv": False}, "mlp head alone trains, exact padding"),
-        ("emotion", {"trains": "head", "cache": True},
-         "mlp head alone trains, on cached features, exact padding"),
+        (
+            "emotion",
+            {"trains": "head", "cache": True},
+            "mlp head alone trains, on cached features, exact padding",
+        ),
         ("nli", {"heads_share": 0.3}, "30% of attention heads removed at random"),
-        ("nli", {"heads_share": 0.3, "choose": "importance"},
-         "30% of attention heads removed by importance on train"),
-        ("nli", {"heads_share": 0.3, "choose": "importance", "round_share": 0.1},
-         "30% of attention heads removed by importance on train, scored anew after every 10%"),
+        (
+            "nli",
+            {"heads_share": 0.3, "choose": "importance"},
+            "30% of attention heads removed by importance on train",
+        ),
+        (
+            "nli",
+            {"heads_share": 0.3, "choose": "importance", "round_share": 0.1},
+            "30% of attention heads removed by importance on train, scored anew after every 10%",
+        ),
         ("nli", {"heads": {"0": [1, 2], "3": [0]}}, "3 chosen attention heads removed"),
         ("nli", {"kind": "freeze_first", "layers": 0}, "embeddings frozen"),
         ("nli", {"kind": "freeze_first", "layers": 1}, "embeddings and first layer frozen"),
         ("nli", {"kind": "freeze_first", "layers": 9}, "embeddings and first 9 layers frozen"),
     ],
-)  # fmt: skip
+)
 def test_regimes_in_words(task: str, model: dict[str, object], words: str) -> None:
     emotion = {"head": "mlp", "trains": "all", "freeze_conv": True, "padding": "exact", **model}
     nli = {"regime": {"kind": "heads_removed", **model}}
@@ -354,9 +382,11 @@ def test_regimes_in_words(task: str, model: dict[str, object], words: str) -> No
 
 def test_a_start_is_named_by_the_form_of_its_path(tmp_path: Path) -> None:
     starts = {
-        "runs/full/seed0/model": "a run of full", "models/mine": "models/mine",
-        "some-lab/model": "some-lab/model", None: "fresh weights",
-    }  # fmt: skip
+        "runs/full/seed0/model": "a run of full",
+        "models/mine": "models/mine",
+        "some-lab/model": "some-lab/model",
+        None: "fresh weights",
+    }
     for n, (pretrained, told) in enumerate(starts.items()):
         run = read_run(build_run(tmp_path, name=f"{n}", epochs=1, model={"pretrained": pretrained}))
         assert run.start == told and run.continued == told.startswith("a run of")
@@ -365,9 +395,11 @@ def test_a_start_is_named_by_the_form_of_its_path(tmp_path: Path) -> None:
 def test_imports_of_the_pages_go_one_way() -> None:
     folder = Path(reporting.__path__[0])
     may = {
-        "page": {"page"}, "runs": {"page", "runs"}, "statistics": {"statistics"},
+        "page": {"page"},
+        "runs": {"page", "runs"},
+        "statistics": {"statistics"},
         "study": {"page", "runs", "statistics", "study"},
-    }  # fmt: skip
+    }
     assert {path.name for path in folder.iterdir() if (path / "__init__.py").is_file()} == set(may)
     for name, allowed in may.items():
         for path in (folder / name).glob("*.py"):

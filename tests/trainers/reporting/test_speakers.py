@@ -18,7 +18,7 @@ def test_speakers_that_train_does_not_name_are_not_missed(tmp_path: Path) -> Non
     """Of a sample that is tested the speaker must be known, of others not."""
     index = tiny_index(
         tmp_path / "shards", [f"k{n}" for n in range(6)], list("ababab"), ["", "s", "t", "s", "t", "s"]
-    )  # fmt: skip
+    )
     unknown = int(np.flatnonzero(index.speaker < 0)[0])
     for name, tested in (("known", False), ("unknown", True)):
         codes = np.zeros(len(index), np.int8)

@@ -31,9 +31,7 @@ from trainers.reporting.statistics.tests import (
 SCORES: tuple[Score, ...] = ("accuracy", "uar", "macro_f1")
 
 
-def drawn(
-    seed: int, items: int = 200, classes: int = 4, right: float = 0.6
-) -> tuple[np.ndarray, np.ndarray]:
+def drawn(seed: int, items: int = 200, classes: int = 4, right: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """Truth with classes of unequal size, and predictions of which ``right`` are no guesses."""
     rng = np.random.default_rng(seed)
     shares = rng.dirichlet(np.full(classes, 3.0))
@@ -95,9 +93,12 @@ def test_interval_of_accuracy_is_scipys() -> None:
 
     truth, predicted = drawn(3)
     theirs = bootstrap(
-        ((truth == predicted).astype(float),), np.mean, n_resamples=10_000, method="percentile",
+        ((truth == predicted).astype(float),),
+        np.mean,
+        n_resamples=10_000,
+        method="percentile",
         random_state=0,
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     ours = bootstrap_interval(truth, predicted)
     assert ours.low == pytest.approx(theirs.low, abs=0.006)
     assert ours.high == pytest.approx(theirs.high, abs=0.006)
@@ -122,9 +123,7 @@ def test_clusters_that_answer_alike_widen_the_interval() -> None:
     whole = bootstrap_interval(truth, predicted, how=Resampling(clusters=clusters))
     assert whole.high - whole.low > 3 * (single.high - single.low)
     # Names of clusters do not matter, only who belongs together.
-    assert whole == bootstrap_interval(
-        truth, predicted, how=Resampling(clusters=1000 - 7 * clusters)
-    )
+    assert whole == bootstrap_interval(truth, predicted, how=Resampling(clusters=1000 - 7 * clusters))
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 4, 5])
@@ -142,17 +141,13 @@ def test_too_few_clusters_have_no_interval_and_no_winner(speakers: int) -> None:
         assert difference_interval(truth, better, worse, "uar", how) is None
         words = in_words(result)
         assert words.startswith(f"between a ({short(result.first_accuracy)}) and b (")
-        assert "no difference stands" in words and words.endswith(
-            "too few speakers for an interval"
-        )
+        assert "no difference stands" in words and words.endswith("too few speakers for an interval")
 
 
 def test_interval_of_a_mean_over_runs() -> None:
     truth, first = drawn(5)
     _, second = drawn(6)
-    same = bootstrap_interval(
-        truth, np.stack([first, first, first]), "uar", how=Resampling(classes=4)
-    )
+    same = bootstrap_interval(truth, np.stack([first, first, first]), "uar", how=Resampling(classes=4))
     alone = bootstrap_interval(truth, first, "uar", how=Resampling(classes=4))
     assert (same.low, same.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
     mean = bootstrap_interval(truth, np.stack([first, second]))
@@ -163,15 +158,9 @@ def test_interval_of_a_mean_over_runs() -> None:
 def test_a_seed_gives_the_same_figures_for_ever() -> None:
     truth, predicted = np.arange(60) % 3, np.arange(60) % 4 % 3
     found = bootstrap_interval(truth, predicted, "macro_f1", how=Resampling(seed=7, draws=500))
-    assert found == bootstrap_interval(
-        truth, predicted, "macro_f1", how=Resampling(seed=7, draws=500)
-    )
-    assert found != bootstrap_interval(
-        truth, predicted, "macro_f1", how=Resampling(seed=8, draws=500)
-    )
-    assert (found.low, found.high) == pytest.approx(
-        (0.1949750256295068, 0.43861160004542354), abs=1e-9
-    )
+    assert found == bootstrap_interval(truth, predicted, "macro_f1", how=Resampling(seed=7, draws=500))
+    assert found != bootstrap_interval(truth, predicted, "macro_f1", how=Resampling(seed=8, draws=500))
+    assert (found.low, found.high) == pytest.approx((0.1949750256295068, 0.43861160004542354), abs=1e-9)
 
 
 def test_many_draws_need_little_memory() -> None:
@@ -228,9 +217,19 @@ def test_mcnemar_is_statsmodels(seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [(0, 0), (0, 1), (1, 1), (0, 12), (5, 6), (400, 520), (3, 4000), (100_000, 101_000),
-     (499_000, 501_000), (0, 2000)],
-)  # fmt: skip
+    [
+        (0, 0),
+        (0, 1),
+        (1, 1),
+        (0, 12),
+        (5, 6),
+        (400, 520),
+        (3, 4000),
+        (100_000, 101_000),
+        (499_000, 501_000),
+        (0, 2000),
+    ],
+)
 def test_binomial_p_is_scipys_for_any_counts(first: int, second: int) -> None:
     from scipy.stats import binomtest
 
@@ -289,8 +288,10 @@ def test_compare_pairs_runs_of_equal_seed() -> None:
     }
     results = compare(methods, truth, Resampling(draws=1000))
     assert [(r.first, r.second) for r in results] == [
-        ("full", "frozen"), ("full", "other"), ("frozen", "other"),
-    ]  # fmt: skip
+        ("full", "frozen"),
+        ("full", "other"),
+        ("frozen", "other"),
+    ]
     full, frozen = (dict(methods[name]) for name in ("full", "frozen"))
     assert results[0].tests == tuple(mcnemar(truth, full[s], frozen[s]) for s in (2, 3))
     assert len(results[1].tests) == 6  # no seed in common: every run against every other
@@ -334,9 +335,7 @@ def test_sentence_and_figures() -> None:
         "full (.653) is better than freeze 9 (.612): difference .041 [.018, .064], p = .003 after "
         "Holm's correction"
     )
-    assert in_words(result, {"full"}).startswith(
-        "this training of full (.653) is better than freeze 9"
-    )
+    assert in_words(result, {"full"}).startswith("this training of full (.653) is better than freeze 9")
     assert in_words(result, (), " over its 4 baselines").endswith(
         "p = .003 after Holm's correction over its 4 baselines"
     )

@@ -48,15 +48,22 @@ TEXT = {"train": [40] * 3, "validation": [20] * 3, "test": [100, 110, 90]}
 SPEECH = {"train": [20] * 6, "validation": [10] * 6, "test": [12, 2, 8, 14, 9, 5]}
 
 
-def text_run(
-    runs: Path, recipe: str, seed: int, skill: float, name: str = "", **values: object
-) -> Path:
+def text_run(runs: Path, recipe: str, seed: int, skill: float, name: str = "", **values: object) -> Path:
     regime = values.pop("regime", None)
     assert regime is None or isinstance(regime, RegimeConfig)
     return build_run(
-        runs, recipe=recipe, seed=seed, skill=skill, supports=TEXT, name=name, regime=regime,
-        corpus="made-up", epochs=2, steps_an_epoch=3, model=dict(values),
-    )  # fmt: skip
+        runs,
+        recipe=recipe,
+        seed=seed,
+        skill=skill,
+        supports=TEXT,
+        name=name,
+        regime=regime,
+        corpus="made-up",
+        epochs=2,
+        steps_an_epoch=3,
+        model=dict(values),
+    )
 
 
 def page_of(folder: Path) -> tuple[Page, str]:
@@ -88,9 +95,7 @@ def regimes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path],
     ]
     for run in made[3:]:  # the seeds of the numbers differ, those of the recipes are equal
         path = run / "config.yaml"
-        path.write_text(
-            path.read_text().replace(f"seed: {run.name[4:]}", f"seed: {run.name[-1]}", 1)
-        )
+        path.write_text(path.read_text().replace(f"seed: {run.name[4:]}", f"seed: {run.name[-1]}", 1))
     for run in made[:3]:
         log_tests(run)
         path = run / "eval/metrics.json"
@@ -99,9 +104,7 @@ def regimes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path],
         write_json(path, {**document, "subsets": {"test": {"hard_overlap=1": hard}}})
     write_pruning(made[0])
     write_probes(made[0], [0.4, 0.55, 0.5])
-    folder = build_study(
-        runs, [part("regimes", [member(run) for run in made], text="Which is best?")]
-    )
+    folder = build_study(runs, [part("regimes", [member(run) for run in made], text="Which is best?")])
     return folder, made, page_of(folder)[1]
 
 
@@ -112,8 +115,10 @@ def test_scores_are_those_of_the_runs(regimes: tuple[Path, list[Path], str]) -> 
         tests = [read_run(run).splits["test"] for run in runs]
         accuracy = [test.accuracy for test in tests]
         assert scores[name][:3] == [
-            "official", "3", f"{np.mean(accuracy):.3f} ± {np.std(accuracy, ddof=1):.3f}"
-        ]  # fmt: skip
+            "official",
+            "3",
+            f"{np.mean(accuracy):.3f} ± {np.std(accuracy, ddof=1):.3f}",
+        ]
         low, high = (float(x) for x in scores[name][3].strip("[]").split(", "))
         assert low < np.mean(accuracy) < high
         recalls = table(text, "Recall of each class")[name]
@@ -128,13 +133,13 @@ def test_a_planted_difference_stands_and_equal_methods_do_not(
     regimes: tuple[Path, list[Path], str],
 ) -> None:
     text = regimes[2]
-    rows = [
-        line for line in text[text.index("Paired tests") :].splitlines() if line.startswith("| ")
-    ]  # fmt: skip
+    rows = [line for line in text[text.index("Paired tests") :].splitlines() if line.startswith("| ")]
     verdicts = {tuple(row[2:].split(" | ")[:2]): row.split(" | ")[2] for row in rows[2:5]}
     assert verdicts == {
-        ("good", "alike"): "no", ("good", "bad"): "yes", ("alike", "bad"): "yes",
-    }  # fmt: skip
+        ("good", "alike"): "no",
+        ("good", "bad"): "yes",
+        ("alike", "bad"): "yes",
+    }
     assert "corrected by Holm over 3 pairs" in text
     assert "good" in text and "is better than bad" in text and "do not differ beyond chance" in text
     assert "2 of 3 pairs" in text
@@ -143,9 +148,7 @@ def test_a_planted_difference_stands_and_equal_methods_do_not(
 def test_epochs_removed_heads_and_probes(regimes: tuple[Path, list[Path], str]) -> None:
     _, made, text = regimes
     validation = read_run(made[0]).validations
-    values = [
-        f"{np.mean([read_run(r).validations[n]['accuracy'] for r in made[:3]]):.3f}" for n in (0, 1)
-    ]
+    values = [f"{np.mean([read_run(r).validations[n]['accuracy'] for r in made[:3]]):.3f}" for n in (0, 1)]
     epochs = text[text.index("Accuracy after each epoch") :]
     for line, value in zip(validation, values, strict=True):
         test = f"{float(value) - 0.01:.3f}"
@@ -171,8 +174,11 @@ def test_heads_that_cannot_go_do_not_count_as_removed(tmp_path: Path) -> None:
     analysis = write_pruning(text_run(tmp_path, "one", 1, 0.6))
     points = removed_points([analysis], "importance")
     assert [(share, own[0]["removed_share"]) for share, own in points.items()] == [
-        (0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (0.9, 0.75),
-    ]  # fmt: skip
+        (0.25, 0.25),
+        (0.5, 0.5),
+        (0.75, 0.75),
+        (0.9, 0.75),
+    ]
 
 
 def test_a_model_that_lacked_heads_before_is_told(tmp_path: Path) -> None:
@@ -213,9 +219,7 @@ def test_missing_trainings_are_named_with_their_reason(tmp_path: Path) -> None:
 def test_a_curve_over_a_field(tmp_path: Path) -> None:
     runs, members = tmp_path / "runs", []
     for layers, skill in ((0, 0.75), (2, 0.745), (4, 0.2)):
-        run = text_run(
-            runs, "freeze", 1, skill, f"n{layers}", regime=RegimeConfig("freeze_first", layers)
-        )
+        run = text_run(runs, "freeze", 1, skill, f"n{layers}", regime=RegimeConfig("freeze_first", layers))
         write_json(
             run / "eval/parameters.json",
             {"trainable": 1000 - layers, "frozen": layers, "total": 1000},
@@ -235,17 +239,33 @@ def test_a_curve_over_a_field(tmp_path: Path) -> None:
 def folds(runs: Path, recipe: str, skill: float, seed: int = 0, overlap: int = 0) -> list[Path]:
     return [
         build_run(
-            runs, task="emotion", recipe=recipe, corpus="voices", split=f"speaker3-fold{fold}",
-            seed=10 * fold + seed, skill=skill, supports=SPEECH, overlap=overlap, epochs=1,
-            steps_an_epoch=2, name=f"fold{fold}", keys=[f"{fold}-{n:02d}" for n in range(50)],
+            runs,
+            task="emotion",
+            recipe=recipe,
+            corpus="voices",
+            split=f"speaker3-fold{fold}",
+            seed=10 * fold + seed,
+            skill=skill,
+            supports=SPEECH,
+            overlap=overlap,
+            epochs=1,
+            steps_an_epoch=2,
+            name=f"fold{fold}",
+            keys=[f"{fold}-{n:02d}" for n in range(50)],
         )
         for fold in (1, 2, 3)
-    ]  # fmt: skip
+    ]
 
 
 def one_seed(made: Sequence[Path]) -> list[dict[str, object]]:
-    return [{**member(run, {"data.split": run.name}), "seed": 0, "varied": {
-        "data.split": f"speaker3-{run.name}", "model.head": "mlp"}} for run in made]  # fmt: skip
+    return [
+        {
+            **member(run, {"data.split": run.name}),
+            "seed": 0,
+            "varied": {"data.split": f"speaker3-{run.name}", "model.head": "mlp"},
+        }
+        for run in made
+    ]
 
 
 def test_folds_are_pooled_and_noise_is_told(tmp_path: Path) -> None:
@@ -253,8 +273,18 @@ def test_folds_are_pooled_and_noise_is_told(tmp_path: Path) -> None:
     made = [folds(runs, "first", 0.8), folds(runs, "second", 0.3, seed=1)]
     for run in made[0]:
         write_noise(run, EMOTIONS, 0.7, 0.4)
-    leaky = build_run(runs, task="emotion", recipe="reference", corpus="voices", split="reference",
-                      supports=SPEECH, skill=0.95, overlap=5, epochs=1, steps_an_epoch=2)  # fmt: skip
+    leaky = build_run(
+        runs,
+        task="emotion",
+        recipe="reference",
+        corpus="voices",
+        split="reference",
+        supports=SPEECH,
+        skill=0.95,
+        overlap=5,
+        epochs=1,
+        steps_an_epoch=2,
+    )
     about = json.loads((leaky / "data.json").read_text())
     write_json(leaky / "data.json", {**about, "speakers": {"train": 9, "test": 6}})
     members = [*one_seed(made[0]), *one_seed(made[1]), member(leaky)]
@@ -285,8 +315,17 @@ def test_a_seed_without_all_folds_is_left_out_and_told(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     made = folds(runs, "first", 0.8)
     members = one_seed(made)
-    other = build_run(runs, task="emotion", recipe="first", corpus="voices", split="speaker3-fold1",
-                      supports=SPEECH, epochs=1, steps_an_epoch=2, name="alone")  # fmt: skip
+    other = build_run(
+        runs,
+        task="emotion",
+        recipe="first",
+        corpus="voices",
+        split="speaker3-fold1",
+        supports=SPEECH,
+        epochs=1,
+        steps_an_epoch=2,
+        name="alone",
+    )
     members.append({**members[0], **{"run": "first/alone", "signature": "alone", "seed": 7}})
     member(other)
     folder = build_study(runs, [part("heads", members)])
@@ -325,9 +364,10 @@ def test_only_a_like_training_is_the_independent_one(tmp_path: Path) -> None:
         for name, skill in skills.items()
     }
     for name, old, new in (
-        ("long", "epochs: 5", "epochs: 20"), ("shards", "shards/corpus", "shards/other"),
+        ("long", "epochs: 5", "epochs: 20"),
+        ("shards", "shards/corpus", "shards/other"),
         ("like", "probes: 'off'", "probes: end"),
-    ):  # fmt: skip
+    ):
         path = made[name] / "config.yaml"
         assert path.read_text().count(old) == 1, name
         path.write_text(path.read_text().replace(old, new))
@@ -347,19 +387,14 @@ def test_only_a_like_training_is_the_independent_one(tmp_path: Path) -> None:
     assert f"heads, independent ({short(alike)})" in page(list(skills))
 
 
-def test_one_seed_speaks_of_a_training(
-    tmp_path: Path, regimes: tuple[Path, list[Path], str]
-) -> None:
+def test_one_seed_speaks_of_a_training(tmp_path: Path, regimes: tuple[Path, list[Path], str]) -> None:
     assert "this training" not in regimes[2]
     runs = tmp_path / "runs"
     made = [text_run(runs, name, 1, skill) for name, skill in (("good", 0.8), ("bad", 0.2))]
     folder = build_study(runs, [part("two", [member(run) for run in made])])
     text = page_of(folder)[1]
     assert "this training of good (" in text and "is better than this training of bad (" in text
-    assert (
-        "The accuracy of this training is better beyond chance than that of this training of bad"
-        in text
-    )
+    assert "The accuracy of this training is better beyond chance than that of this training of bad" in text
     assert "Where a method has one seed, what is said of it holds for this training" in text
 
 
@@ -372,10 +407,11 @@ def test_runs_beside_the_reference_are_those_that_did_the_same(tmp_path: Path) -
     full, long, other = run("full"), run("long", recipe_epochs=20), run("other", skill=0.2)
     again = run("again", model={"pretrained": "runs/parsbert_full/full/model"})
     parts = [
-        part("regimes", [member(full)]), part("epochs", [member(long)]),
+        part("regimes", [member(full)]),
+        part("epochs", [member(long)]),
         part("steps", [member(full, {"data.shards": "a"}), member(other, {"data.shards": "b"})]),
         part("sequential", [member(again)], start_from={"part": "regimes", "recipe": "x"}),
-    ]  # fmt: skip
+    ]
     text = page_of(build_study(runs, parts))[1]
     beside = text[text.index("## Beside the reference") : text.index("## Time, hardware")]
     accuracy = read_run(full).splits["test"].accuracy
@@ -403,9 +439,7 @@ def test_other_test_samples_are_not_compared(tmp_path: Path) -> None:
 
 def test_same_study_gives_the_same_bytes_and_escapes(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    parts = [
-        part("a", [member(text_run(runs, "one", 1, 0.6))], title="<b>", text="<script>x</script>")
-    ]
+    parts = [part("a", [member(text_run(runs, "one", 1, 0.6))], title="<b>", text="<script>x</script>")]
     folder = build_study(runs, parts, title="<i>", method="a & b", grid="<u>")
     first = write_study(folder).html.read_bytes()
     assert write_study(folder).html.read_bytes() == first
@@ -416,9 +450,14 @@ def test_persian_words_stand_in_english_lines(tmp_path: Path) -> None:
     """Numbers beside them stay where they are, and what is Persian throughout runs from the right."""
     runs = tmp_path / "runs"
     run = build_run(
-        runs, recipe="one", labels=("yes", "نه"), corpus="made-up", epochs=2, steps_an_epoch=3,
+        runs,
+        recipe="one",
+        labels=("yes", "نه"),
+        corpus="made-up",
+        epochs=2,
+        steps_an_epoch=3,
         supports={"train": [9, 9], "validation": [4, 4], "test": [30, 4]},
-    )  # fmt: skip
+    )
     path = run / "eval/metrics.json"
     subset = {"items": 120, "accuracy": 0.512, "uar": 0.5, "macro_f1": 0.5}
     document = json.loads(path.read_text())
@@ -502,7 +541,11 @@ def test_intervals_of_speech_are_over_speakers(tmp_path: Path, speech_shards: Pa
     folder = build_study(runs, [part("two", [member(run) for run in made])])
     text = page_of(folder)[1]
     assert "intervals resample speakers" in text and "clips of one speaker are not" in text
-    write_json(made[0] / "data.json", {
-        **json.loads((made[0] / "data.json").read_text()), "digest": "of other shards",
-    })  # fmt: skip
+    write_json(
+        made[0] / "data.json",
+        {
+            **json.loads((made[0] / "data.json").read_text()),
+            "digest": "of other shards",
+        },
+    )
     assert "intervals resample samples" in page_of(folder)[1]

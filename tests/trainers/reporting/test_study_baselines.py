@@ -76,9 +76,7 @@ def test_a_baseline_is_held_beside_all_seeds(tmp_path: Path, text_shards: Path) 
     pair = next(pair for pair in pairs if pair.second is rival.method)
     assert len(pair.result.tests) == 3 and pair.compared == (3, 1) and len(pairs) > 1
     assert f"after Holm's correction over its {len(pairs)} baselines." in sentence
-    assert f"p {significance.p_text(pair.result.adjusted_p)} after" in sentence.replace(
-        "p = ", "p "
-    )
+    assert f"p {significance.p_text(pair.result.adjusted_p)} after" in sentence.replace("p = ", "p ")
 
 
 def test_baselines_of_other_packings_stand_apart(tmp_path: Path, text_shards: Path) -> None:

@@ -32,17 +32,27 @@ Members = list[dict[str, Any]]
 def fold_run(runs: Path, name: str, fold: int, first_key: int, **values: Any) -> Path:
     """A run of one fold, whose test samples are 50 numbered ones."""
     return build_run(
-        runs, task="emotion", recipe="voice", corpus="voices", split=f"speaker3-fold{fold}",
-        supports=SPEECH, epochs=1, steps_an_epoch=2, name=name,
-        keys=[f"clip{n:04d}" for n in range(first_key, first_key + 50)], **values,
-    )  # fmt: skip
+        runs,
+        task="emotion",
+        recipe="voice",
+        corpus="voices",
+        split=f"speaker3-fold{fold}",
+        supports=SPEECH,
+        epochs=1,
+        steps_an_epoch=2,
+        name=name,
+        keys=[f"clip{n:04d}" for n in range(first_key, first_key + 50)],
+        **values,
+    )
 
 
 def of_seed(run: Path, seed: int, **varied: str) -> dict[str, Any]:
     """A member as a grid over folds and heads gives it."""
     split = read_run(run).data["split"]
-    return {**member(run, {"data.split": split, **{f"model.{k}": v for k, v in varied.items()}}),
-            "seed": seed}  # fmt: skip
+    return {
+        **member(run, {"data.split": split, **{f"model.{k}": v for k, v in varied.items()}}),
+        "seed": seed,
+    }
 
 
 def packed(run: Path, digest: str) -> Path:
@@ -71,9 +81,11 @@ def test_methods_are_named_by_what_is_set(tmp_path: Path) -> None:
     ]
     members = [member(text_run(runs, "one", n, 0.5), one) for n, one in enumerate(varied)]
     assert [method.name for method in found(build_study(runs, [part("one", members)]))] == [
-        "loss class_weights, trains all", "loss cross_entropy, trains last, last_layers 2",
-        "regime freeze_first, layers 9", "patience null",
-    ]  # fmt: skip
+        "loss class_weights, trains all",
+        "loss cross_entropy, trains last, last_layers 2",
+        "regime freeze_first, layers 9",
+        "patience null",
+    ]
 
 
 def test_other_data_make_another_row(tmp_path: Path) -> None:
@@ -81,14 +93,17 @@ def test_other_data_make_another_row(tmp_path: Path) -> None:
     made = [
         packed(text_run(runs, "good", seed, skill), digest)
         for seed, skill, digest in (
-            (1, 0.3, "0ld0ld0ld"), (2, 0.8, "newnewnew"), (3, 0.8, "newnewnew"),
+            (1, 0.3, "0ld0ld0ld"),
+            (2, 0.8, "newnewnew"),
+            (3, 0.8, "newnewnew"),
         )
-    ]  # fmt: skip
+    ]
     folder = build_study(runs, [part("one", [member(run) for run in made])])
     text = page_of(folder)[1]
     assert [(m.name, len(m.scored)) for m in found(folder)] == [
-        ("data 0ld0ld0l", 1), ("data newnewne", 2),
-    ]  # fmt: skip
+        ("data 0ld0ld0l", 1),
+        ("data newnewne", 2),
+    ]
     assert {"data 0ld0ld0l", "data newnewne"} <= set(scores(text))
     assert "(digest 0ld0ld0l)" in text and "(digest newnewne)" in text
     assert text.count("its trainings read other data than those of equal settings") == 2
@@ -96,9 +111,7 @@ def test_other_data_make_another_row(tmp_path: Path) -> None:
 
 def test_folds_with_a_sample_in_two_are_not_pooled(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    members = [
-        of_seed(fold_run(runs, f"f{n}", n, first), 0) for n, first in ((1, 0), (2, 25), (3, 90))
-    ]
+    members = [of_seed(fold_run(runs, f"f{n}", n, first), 0) for n, first in ((1, 0), (2, 25), (3, 90))]
     folder = build_study(runs, [part("one", members)])
     methods, text = found(folder), page_of(folder)[1]
     assert [method.folds for method in methods] == [(1,), (2,), (3,)]
@@ -123,14 +136,22 @@ def test_some_folds_are_told_and_not_ranked_with_others(tmp_path: Path) -> None:
     members: Members = []
     for head, folds in (("all", (1, 2, 3)), ("some", (1, 3)), ("one", (1,)), ("other", (2,))):
         skill = 0.9 if head == "some" else 0.5
-        members += [of_seed(fold_run(runs, f"{head}{n}", n, 0 if len(folds) == 1 else 50 * n,
-                                     seed=n, skill=skill), 0, head=head) for n in folds]  # fmt: skip
+        members += [
+            of_seed(
+                fold_run(runs, f"{head}{n}", n, 0 if len(folds) == 1 else 50 * n, seed=n, skill=skill),
+                0,
+                head=head,
+            )
+            for n in folds
+        ]
     folder = build_study(runs, [part("one", members)])
     methods, text = found(folder), page_of(folder)[1]
     assert [method.protocol for method in methods] == [
-        "speaker3, 3 folds pooled", "speaker3, folds 1, 3 of 3 pooled", "speaker3, fold 1",
+        "speaker3, 3 folds pooled",
+        "speaker3, folds 1, 3 of 3 pooled",
+        "speaker3, fold 1",
         "speaker3, fold 2",
-    ]  # fmt: skip
+    ]
     # "one" and "other" even have test samples of the same names and classes.
     assert methods[2].items and methods[3].items and methods[2].items.same(methods[3].items)
     assert pairs_of(methods, None)[0] == [] and "has the highest" not in text
@@ -164,9 +185,7 @@ def test_what_is_measured_afterwards_makes_no_other_method(tmp_path: Path) -> No
     for when, best in (("start", ".400"), ("end", ".600")):
         assert f"of the layers of good, probes {when}, layer 1 of 2 is the best" in text
         assert f"(accuracy {best}; the last .350)" in text
-    study = build_study(
-        tmp_path / "curve" / "runs", [part("one", members, curve="analysis.probes")]
-    )
+    study = build_study(tmp_path / "curve" / "runs", [part("one", members, curve="analysis.probes")])
     (study.parents[1] / "good").symlink_to(runs / "good")
     assert len(found(study)) == 2, "there is no curve over what changes no score"
 
@@ -203,9 +222,8 @@ def words_of_source(tmp_path: Path, seeds: Sequence[int], own: Sequence[int]) ->
     going_on = [text_run(runs, "next", seed, 0.7, pretrained=start) for seed in own]
     parts = [
         part("first", [member(run) for run in full]),
-        part("then", [member(run) for run in going_on],
-             start_from={"part": "first", "recipe": "full"}),
-    ]  # fmt: skip
+        part("then", [member(run) for run in going_on], start_from={"part": "first", "recipe": "full"}),
+    ]
     return page_of(build_study(runs, parts))[1]
 
 

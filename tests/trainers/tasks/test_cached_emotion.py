@@ -40,9 +40,17 @@ def shards(speech_shards: Path, tmp_path: Path) -> Path:
 
 def cached(shards: Path, *more: str) -> list[str]:
     return speech(
-        shards, "--model.trains", "head", "--model.cache", "true", "--data.balance", "none",
-        "--batching.budget", "4", *more,
-    )  # fmt: skip
+        shards,
+        "--model.trains",
+        "head",
+        "--model.cache",
+        "true",
+        "--data.balance",
+        "none",
+        "--batching.budget",
+        "4",
+        *more,
+    )
 
 
 def logits_both_ways(world: World, recipe: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -85,11 +93,19 @@ def test_batches_are_those_of_a_training_without_cache(ranks: Ranks, shards: Pat
 @pytest.mark.parametrize("head", HEADS)
 def test_losses_are_those_of_a_frozen_encoder(head: str, ranks: Ranks, shards: Path) -> None:
     """Without dropout and masks there is no difference at all between the two ways to train a head."""
-    more = ["--model.head", head, "--model.dropout", "0", "--model.specaugment", "false",
-            "--optim.eps", "0.1", "--optim.lr", "0.1"]  # fmt: skip
-    audio = ranks(2).run(
-        losses_of, "demo/hubert", cached(shards, *more, "--model.cache", "false"), 8
-    )
+    more = [
+        "--model.head",
+        head,
+        "--model.dropout",
+        "0",
+        "--model.specaugment",
+        "false",
+        "--optim.eps",
+        "0.1",
+        "--optim.lr",
+        "0.1",
+    ]
+    audio = ranks(2).run(losses_of, "demo/hubert", cached(shards, *more, "--model.cache", "false"), 8)
     features = ranks(2).run(losses_of, "demo/hubert", cached(shards, *more), 8)
     alone = ranks(1).run(losses_of, "demo/hubert", cached(shards, *more), 8)
     expected = audio[0]["losses"]
@@ -122,10 +138,24 @@ def test_low_precision(precision: str, ranks: Ranks, shards: Path) -> None:
 def test_a_whole_run(ranks: Ranks, shards: Path, tmp_path: Path) -> None:
     """The model that comes out is whole and gives the run's own test results."""
     recipe = cached(
-        shards, "--model.head", "weighted", "--output.folder", str(tmp_path), "--output.name", "run",
-        "--tracking.wandb", "off", "--loop.epochs", "2", "--optim.lr", "0.05",
-        "--analysis.noise", "true", "--analysis.probes", "end",
-    )  # fmt: skip
+        shards,
+        "--model.head",
+        "weighted",
+        "--output.folder",
+        str(tmp_path),
+        "--output.name",
+        "run",
+        "--tracking.wandb",
+        "off",
+        "--loop.epochs",
+        "2",
+        "--optim.lr",
+        "0.05",
+        "--analysis.noise",
+        "true",
+        "--analysis.probes",
+        "end",
+    )
     folder = Path(ranks(2).run(train_recipe, "demo/hubert", recipe)[0])
     model: Any = load_exported(folder / "model")
     parameters = json.loads((folder / "eval" / "parameters.json").read_text())

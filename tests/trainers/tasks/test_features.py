@@ -27,14 +27,26 @@ Ranks = Callable[[int], RankPool]
 
 def speech(shards: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.max_seconds", "1", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.max_seconds",
+        "1",
+        *more,
+    ]
 
 
 def text(shards: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.vocabulary", "300", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.vocabulary",
+        "300",
+        *more,
+    ]
 
 
 @pytest.fixture
@@ -91,9 +103,10 @@ def bert_alone(world: World, recipe: list[str], rows: list[int]) -> float:
         tokens = collate.encode([texts], return_tensors="pt")
         with torch.no_grad():
             states = model.bert(
-                tokens["input_ids"], token_type_ids=tokens["token_type_ids"],
+                tokens["input_ids"],
+                token_type_ids=tokens["token_type_ids"],
                 output_hidden_states=True,
-            ).hidden_states  # fmt: skip
+            ).hidden_states
         alone = torch.stack([torch.cat([state[0, 0], state[0].mean(0)]) for state in states])
         worst = max(worst, float(np.abs(found[row] - alone.numpy()).max()))
     return worst
@@ -119,16 +132,24 @@ def test_features_are_computed_once(ranks: Ranks, shards: Path, tmp_path: Path) 
     assert (first[0] == first[1]).all()
     written = file.stat()
     # Neither the head, nor its seed, nor what only training does changes an encoder's features.
-    others = ["--seed", "5", "--model.head", "mlp", "--model.dropout", "0.3", "--model.specaugment",
-              "true", "--evaluation.items", "7"]  # fmt: skip
+    others = [
+        "--seed",
+        "5",
+        "--model.head",
+        "mlp",
+        "--model.dropout",
+        "0.3",
+        "--model.specaugment",
+        "true",
+        "--evaluation.items",
+        "7",
+    ]
     again = ranks(1).run(compute, "demo/hubert", recipe + others)[0]
     assert (again == first[0]).all()
     assert file.stat() == written
     # What does change them gives another file.
     changed = ranks(1).run(compute, "demo/hubert", recipe, 0.1)[0]
-    shorter = ranks(1).run(
-        compute, "demo/hubert", [*recipe, "--model.max_seconds", "0.2"]
-    )[0]  # fmt: skip
+    shorter = ranks(1).run(compute, "demo/hubert", [*recipe, "--model.max_seconds", "0.2"])[0]
     assert (changed != again).any() and (shorter != again).any()
     assert len(list((shards / "cache").glob("features-*"))) == 3
     assert file.stat() == written
@@ -168,9 +189,7 @@ def test_a_damaged_file_is_made_again(ranks: Ranks, shards: Path) -> None:
     recipe = speech(shards)
     whole = ranks(1).run(compute, "demo/hubert", recipe)[0]
     (file,) = (shards / "cache").glob("features-*")
-    left = file.with_name(
-        f"{file.stem}.{platform.node()}-4194999.npy"
-    )  # no process has this number
+    left = file.with_name(f"{file.stem}.{platform.node()}-4194999.npy")  # no process has this number
     left.write_bytes(b"of a process that was killed")
     file.write_bytes(file.read_bytes()[:-100])
     assert (ranks(1).run(compute, "demo/hubert", recipe)[0] == whole).all()

@@ -25,9 +25,13 @@ from trainers.tasks.token_masks import TokenMasks
 
 Ranks = Callable[[int], RankPool]
 SENTENCES = [
-    "کتاب خوب است و من آن را می‌خوانم", "هوا سرد بود ولی آفتاب می‌تابید", "او به خانه رفت",
-    "بازی دیروز مساوی شد", "بچه‌ها در حیاط مدرسه بازی می‌کنند", "قطار دیر رسید",
-]  # fmt: skip
+    "کتاب خوب است و من آن را می‌خوانم",
+    "هوا سرد بود ولی آفتاب می‌تابید",
+    "او به خانه رفت",
+    "بازی دیروز مساوی شد",
+    "بچه‌ها در حیاط مدرسه بازی می‌کنند",
+    "قطار دیر رسید",
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +69,7 @@ def test_rows_are_full_and_hold_everything(collate: MlmCollate) -> None:
 def test_second_texts_have_token_type_1(collate: MlmCollate) -> None:
     rows = collate.rows([(SENTENCES[2], SENTENCES[5]), (SENTENCES[3], "")])
     first, second, third = (
-        len(collate.tokenizer(SENTENCES[n], add_special_tokens=False)["input_ids"]) + 1
-        for n in (2, 5, 3)
+        len(collate.tokenizer(SENTENCES[n], add_special_tokens=False)["input_ids"]) + 1 for n in (2, 5, 3)
     )
     types = rows.types[:, 1:].flatten().tolist()
     assert types[: first + second + third] == [0] * first + [1] * second + [0] * third
@@ -102,9 +105,7 @@ def test_share_and_kind_of_masks(collate: MlmCollate, whole: bool) -> None:
         words = (rows.words + 10**6 * torch.arange(len(rows.words))[:, None]).flatten()
         chosen = set(words[places].tolist())
         inside = torch.isin(words, torch.tensor(sorted(chosen)))
-        assert int(inside.sum()) == len(places), (
-            "a word is masked with all its pieces or not at all"
-        )
+        assert int(inside.sum()) == len(places), "a word is masked with all its pieces or not at all"
         assert len(chosen) < len(places), "some words have several pieces"
     else:
         assert abs(masked - 0.8) < 0.03 and abs(kept - 0.1) < 0.03
@@ -135,9 +136,7 @@ def test_logits_are_transformers_own(collate: MlmCollate) -> None:
     model = build_mlm_model(recipe.model, len(collate.tokenizer), 0, seed=1).eval()
     stock = BertForMaskedLM(model.config).eval()
     stock.load_state_dict(model.state_dict())
-    ids, attention, types, places = collate(
-        request(), items(*((text, "") for text in SENTENCES))
-    ).inputs
+    ids, attention, types, places = collate(request(), items(*((text, "") for text in SENTENCES))).inputs
     with torch.no_grad():
         ours = model(ids, attention, types, places)
         theirs = stock(ids, attention_mask=attention, token_type_ids=types).logits
@@ -146,9 +145,20 @@ def test_logits_are_transformers_own(collate: MlmCollate) -> None:
 
 def settings(shards: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--batching.budget", "128",
-        "--batching.micro_batches", "4", "--model.max_tokens", "32", "--model.vocabulary", "300", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--batching.budget",
+        "128",
+        "--batching.micro_batches",
+        "4",
+        "--model.max_tokens",
+        "32",
+        "--model.vocabulary",
+        "300",
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("zero", [0, 2, 3])
@@ -179,15 +189,36 @@ def test_a_run_and_what_goes_on_from_it(ranks: Ranks, text_shards: Path, tmp_pat
     assert stock.cls.predictions.decoder.weight is stock.bert.embeddings.word_embeddings.weight
     words = stock.bert.embeddings.word_embeddings.weight
 
-    again = settings(text_shards, *out, "--output.name", "again", "--loop.max_steps", "1",
-                     "--optim.lr", "0", "--model.pretrained", str(run / "model"))  # fmt: skip
+    again = settings(
+        text_shards,
+        *out,
+        "--output.name",
+        "again",
+        "--loop.max_steps",
+        "1",
+        "--optim.lr",
+        "0",
+        "--model.pretrained",
+        str(run / "model"),
+    )
     ranks(2).run(train_recipe, "demo/mlm", again)
     kept = BertForMaskedLM.from_pretrained(tmp_path / "mlm" / "again" / "model")
     assert torch.equal(kept.bert.embeddings.word_embeddings.weight, words)
     assert torch.equal(kept.cls.predictions.bias, stock.cls.predictions.bias)
 
-    inference = ["--data.shards", str(text_shards), *out, "--output.name", "nli", "--loop.epochs", "1",
-                 "--optim.lr", "0", "--model.pretrained", str(run / "model")]  # fmt: skip
+    inference = [
+        "--data.shards",
+        str(text_shards),
+        *out,
+        "--output.name",
+        "nli",
+        "--loop.epochs",
+        "1",
+        "--optim.lr",
+        "0",
+        "--model.pretrained",
+        str(run / "model"),
+    ]
     ranks(2).run(train_recipe, "demo/bert_full", inference)
     recipe = load_recipe(tmp_path / "bert_full" / "nli" / "config.yaml")
     assert isinstance(recipe, NliRecipe)

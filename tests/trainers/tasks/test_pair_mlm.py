@@ -56,10 +56,7 @@ def test_half_are_exchanged_for_texts_of_others() -> None:
             assert not old or any(b == new[1] and a != first for a, b in PAIRS)
         shares.append(np.mean(exchanged))
         assert exchange(PAIRS, [seed]) == (pairs, exchanged)
-    assert (
-        abs(np.mean(shares) - 0.5) < 0.03
-        and len({tuple(exchange(PAIRS, [s])[1]) for s in (1, 2)}) == 2
-    )
+    assert abs(np.mean(shares) - 0.5) < 0.03 and len({tuple(exchange(PAIRS, [s])[1]) for s in (1, 2)}) == 2
 
 
 def test_pairs_of_one_first_text_keep_their_own() -> None:
@@ -77,9 +74,7 @@ def test_rows_are_pairs(collate: PairMlmCollate, whole: bool) -> None:
     masked, attention, types, places, exchanged = batch.inputs
     pairs, expected = exchange(PAIRS, [30, 5, 1, 3, 0])
     assert exchanged.tolist() == expected
-    plain = tokenizer(
-        [a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt"
-    )
+    plain = tokenizer([a for a, _ in pairs], [b for _, b in pairs], padding=True, return_tensors="pt")
     assert torch.equal(attention, plain["attention_mask"])
     assert torch.equal(types, plain["token_type_ids"])
     assert torch.equal(batch.labels, plain["input_ids"].flatten()[places])
@@ -116,9 +111,7 @@ def test_losses_are_transformers_own(collate: PairMlmCollate) -> None:
     torch.testing.assert_close(pair_logits, theirs.seq_relationship_logits, rtol=1e-5, atol=1e-5)
     assert step.pairs is not None
     row = places // ids.shape[1]
-    pair_losses = functional.cross_entropy(
-        theirs.seq_relationship_logits, exchanged, reduction="none"
-    )
+    pair_losses = functional.cross_entropy(theirs.seq_relationship_logits, exchanged, reduction="none")
     torch.testing.assert_close(step.pairs[:, 0], pair_losses[row], rtol=1e-4, atol=1e-5)
     tokens = functional.cross_entropy(flat, batch.labels, reduction="none")
     torch.testing.assert_close(step.losses, tokens + pair_losses[row], rtol=1e-4, atol=1e-5)
@@ -141,9 +134,7 @@ def test_shared_tokens_are_asked_where_they_are_seen(collate: PairMlmCollate) ->
     places, seen = inputs[3].tolist(), 0
     pairs, _ = exchange(PAIRS, [30, 5, 1, 3, 0])
     for row, pair in enumerate(pairs):
-        first, second = (
-            collate.tokenizer(text, add_special_tokens=False)["input_ids"] for text in pair
-        )
+        first, second = (collate.tokenizer(text, add_special_tokens=False)["input_ids"] for text in pair)
         expected = [
             -100,
             *[int(n in second) for n in first],
@@ -188,10 +179,24 @@ def test_loss_of_shared_tokens_is_added_pair_by_pair(collate: PairMlmCollate) ->
 
 def settings(shards: Path, *more: str) -> list[str]:
     return [
-        "--data.shards", str(shards), "--data.workers", "0", "--model.next_sentence", "true",
-        "--batching.kind", "buckets", "--batching.budget", "256", "--batching.micro_batches", "4",
-        "--model.max_tokens", "48", "--model.vocabulary", "300", *more,
-    ]  # fmt: skip
+        "--data.shards",
+        str(shards),
+        "--data.workers",
+        "0",
+        "--model.next_sentence",
+        "true",
+        "--batching.kind",
+        "buckets",
+        "--batching.budget",
+        "256",
+        "--batching.micro_batches",
+        "4",
+        "--model.max_tokens",
+        "48",
+        "--model.vocabulary",
+        "300",
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("zero", [0, 3])
@@ -212,27 +217,50 @@ def test_a_run_and_what_goes_on_from_it(ranks: Ranks, text_shards: Path, tmp_pat
     test = json.loads((run / "eval" / "metrics.json").read_text())["splits"]["test"]
     assert test["perplexity"] == pytest.approx(np.exp(test["loss"] - test["pair_loss"]))
     assert 0 < test["pair_loss"] < test["loss"] and 0 <= test["pair_accuracy"] <= 1
-    assert json.loads((run / "model" / "config.json").read_text())["architectures"] == [
-        "BertForPreTraining"
-    ]
+    assert json.loads((run / "model" / "config.json").read_text())["architectures"] == ["BertForPreTraining"]
     stock, info = BertForPreTraining.from_pretrained(run / "model", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
-    classifier, info = BertForSequenceClassification.from_pretrained(
-        run / "model", output_loading_info=True
-    )
+    classifier, info = BertForSequenceClassification.from_pretrained(run / "model", output_loading_info=True)
     assert sorted(info["missing_keys"]) == ["classifier.bias", "classifier.weight"]
 
-    inference = ["--data.shards", str(text_shards), *out, "--output.name", "nli", "--loop.epochs", "1",
-                 "--optim.lr", "0", "--model.pretrained", str(run / "model")]  # fmt: skip
+    inference = [
+        "--data.shards",
+        str(text_shards),
+        *out,
+        "--output.name",
+        "nli",
+        "--loop.epochs",
+        "1",
+        "--optim.lr",
+        "0",
+        "--model.pretrained",
+        str(run / "model"),
+    ]
     ranks(2).run(train_recipe, "demo/bert_full", inference)
     from trainers.exports.classifier import load_exported
 
     model = load_exported(tmp_path / "bert_full" / "nli" / "model")
     assert torch.equal(model.bert.pooler.dense.weight, stock.bert.pooler.dense.weight)
 
-    tokens = ["--data.shards", str(text_shards), "--data.workers", "0", *out, "--output.name", "tokens",
-              "--loop.max_steps", "1", "--optim.lr", "0", "--model.pretrained", str(run / "model"),
-              "--batching.budget", "128", "--model.max_tokens", "32"]  # fmt: skip
+    tokens = [
+        "--data.shards",
+        str(text_shards),
+        "--data.workers",
+        "0",
+        *out,
+        "--output.name",
+        "tokens",
+        "--loop.max_steps",
+        "1",
+        "--optim.lr",
+        "0",
+        "--model.pretrained",
+        str(run / "model"),
+        "--batching.budget",
+        "128",
+        "--model.max_tokens",
+        "32",
+    ]
     ranks(2).run(train_recipe, "demo/mlm", tokens)
     kept = json.loads((tmp_path / "mlm" / "tokens" / "model" / "config.json").read_text())
     assert kept["architectures"] == ["BertForMaskedLM"]

@@ -110,9 +110,7 @@ class Runs:
         known |= {MARK: self.mark, "WANDB_ERROR_REPORTING": "false", "WANDB_API_KEY": SECRET}
         known |= {} if "WANDB_BASE_URL" in environment else {"WANDB_MODE": "offline"}
         command = [sys.executable, "-c", code, str(self.folder), str(first), str(last), end]
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, env=known | environment
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=300, env=known | environment)
         assert answer.returncode == (-9 if end == "kill" else 0), answer.stdout + answer.stderr
         wait_for(lambda: not marked_processes(self.mark))
         return answer.stdout + answer.stderr
@@ -151,9 +149,7 @@ class Runs:
                 line = json.loads(text)
                 row = rows.setdefault(line["step"], {"_step": line["step"]})
                 kind = line.get("kind", "perf")
-                row |= {
-                    f"{kind}/{k}": v for k, v in line.items() if k not in ("kind", "step", "unit")
-                }
+                row |= {f"{kind}/{k}": v for k, v in line.items() if k not in ("kind", "step", "unit")}
         return [rows[step] for step in sorted(rows)]
 
 
@@ -304,11 +300,21 @@ class Server(BaseHTTPRequestHandler):
     def _bucket(self, name: str, rows: dict[int, dict[str, Any]]) -> dict[str, Any]:
         tail = json.dumps([json.dumps(rows[max(rows)])] if rows else [])
         return {
-            "id": "r", "name": name, "displayName": name, "description": "", "sweepName": None,
-            "config": "{}", "summaryMetrics": "{}", "tags": [], "wandbConfig": '{"t": 1}',
-            "historyLineCount": len(rows), "logLineCount": 0, "eventsLineCount": 0,
-            "historyTail": tail, "eventsTail": "[]",
-        }  # fmt: skip
+            "id": "r",
+            "name": name,
+            "displayName": name,
+            "description": "",
+            "sweepName": None,
+            "config": "{}",
+            "summaryMetrics": "{}",
+            "tags": [],
+            "wandbConfig": '{"t": 1}',
+            "historyLineCount": len(rows),
+            "logLineCount": 0,
+            "eventsLineCount": 0,
+            "historyTail": tail,
+            "eventsTail": "[]",
+        }
 
     def _body(self) -> bytes:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

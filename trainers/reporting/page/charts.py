@@ -56,8 +56,16 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for number, series in enumerate(panel.series):
         colour = COLOURS[number % len(COLOURS)]
         style = "-" if number < len(COLOURS) else "--"
-        axes.plot(series.x, series.y, style, color=colour, marker="o", markersize=3.5,
-                  linewidth=1.6, label=shaped(series.label))  # fmt: skip
+        axes.plot(
+            series.x,
+            series.y,
+            style,
+            color=colour,
+            marker="o",
+            markersize=3.5,
+            linewidth=1.6,
+            label=shaped(series.label),
+        )
         if series.low:
             axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, lw=0)
     if panel.level:
@@ -68,8 +76,12 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.grid(axis="y", color=INK, alpha=0.12)
     if panel.ticks:
         long = max(map(len, panel.ticks)) > 4 and len(panel.ticks) > 3
-        axes.set_xticks(range(len(panel.ticks)), [shaped(tick) for tick in panel.ticks],
-                        rotation=30 if long else 0, ha="right" if long else "center")  # fmt: skip
+        axes.set_xticks(
+            range(len(panel.ticks)),
+            [shaped(tick) for tick in panel.ticks],
+            rotation=30 if long else 0,
+            ha="right" if long else "center",
+        )
     elif all(float(x).is_integer() for series in panel.series for x in series.x):
         from matplotlib.ticker import MaxNLocator
 
@@ -109,8 +121,11 @@ def heat(values: Sequence[Sequence[float]], x_label: str, y_label: str) -> Figur
     top = grid.max() or 1.0
     for row, column in np.ndindex(rows, columns):
         share = max(0.0, float(grid[row, column]) / top)
-        axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, color=BLUE, linewidth=0,
-                                 alpha=0.05 + 0.95 * share))  # fmt: skip
+        axes.add_patch(
+            Rectangle(
+                (column - 0.46, row - 0.46), 0.92, 0.92, color=BLUE, linewidth=0, alpha=0.05 + 0.95 * share
+            )
+        )
     axes.set_xticks(range(0, columns, max(1, columns // 12)))
     axes.set_yticks(range(0, rows, max(1, rows // 12)))
     axes.set_xlim(-0.6, columns - 0.4)
@@ -123,16 +138,19 @@ def heat(values: Sequence[Sequence[float]], x_label: str, y_label: str) -> Figur
 
 
 def overview(
-    names: Sequence[str], means: Sequence[float], intervals: Sequence[tuple[float, float] | None],
-    points: Sequence[Sequence[float]], score: str, level: tuple[str, float] | None,
-) -> Figure:  # fmt: skip
+    names: Sequence[str],
+    means: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None],
+    points: Sequence[Sequence[float]],
+    score: str,
+    level: tuple[str, float] | None,
+) -> Figure:
     """A row a method: its mean, its interval, a dot for each seed."""
     longest = max(map(len, names))
     figure, (axes,) = new_figure(min(9.0, 5.2 + 0.075 * longest), 0.34 * len(names) + 1.1)
     for row, (mean, interval, values) in enumerate(zip(means, intervals, points, strict=True)):
         if interval:
-            axes.plot(interval, (row, row), color=BLUE, linewidth=5, alpha=0.3,
-                      solid_capstyle="butt")  # fmt: skip
+            axes.plot(interval, (row, row), color=BLUE, linewidth=5, alpha=0.3, solid_capstyle="butt")
         axes.plot(values, [row] * len(values), "o", color=INK, alpha=0.35, markersize=3.5)
         axes.plot([mean], [row], "D", color=BLUE, markersize=6)
     if level:

@@ -83,9 +83,7 @@ def page(blocks: Sequence[Block]) -> str:
     contents = f"<nav>{links}</nav>\n" if len(sections) > 1 else ""
     for block in blocks:
         if isinstance(block, Heading) and block.level == 2:
-            body.append(
-                f'{contents}<h2 id="{anchors.pop(0)}" dir="auto">{escape(block.text)}</h2>\n'
-            )
+            body.append(f'{contents}<h2 id="{anchors.pop(0)}" dir="auto">{escape(block.text)}</h2>\n')
             contents = ""
         else:
             body.append(_block(block))
@@ -145,11 +143,7 @@ def _table(table: Table) -> str:
             out.append(f'<{tag}{css} dir="auto">{escape(text)}</{tag}>')
         return "".join(out)
 
-    caption = (
-        f'<caption><span dir="auto">{escape(table.caption)}</span></caption>'
-        if table.caption
-        else ""
-    )
+    caption = f'<caption><span dir="auto">{escape(table.caption)}</span></caption>' if table.caption else ""
     head = f"<thead><tr>{cells('th', table.header)}</tr></thead>" if any(table.header) else ""
     rows = "".join(
         f"<tr{' class=rule' if n in table.rules else ''}>{cells('td', row)}</tr>\n"

@@ -80,34 +80,50 @@ def _probes(methods: dict[str, list[dict[str, Any]]], name: str, over: str) -> l
 def _noise(methods: dict[str, list[dict[str, Any]]], over: str) -> list[Block]:
     if not methods:
         return []
-    labels = list(dict.fromkeys(
-        label for own in methods.values() for one in own for label in one["clean"]["predicted_share"]
-    ))  # fmt: skip
+    labels = list(
+        dict.fromkeys(
+            label for own in methods.values() for one in own for label in one["clean"]["predicted_share"]
+        )
+    )
     rows: list[tuple[str, ...]] = []
     shares: list[tuple[str, ...]] = []
     rules: list[int] = []
     for method, own in methods.items():
         rules.append(len(rows))
         for kind in ("clean", "noised"):
-            scores = [
-                spread([one[kind][s] for one in own]) for s in ("accuracy", "uar", "macro_f1")
-            ]
+            scores = [spread([one[kind][s] for one in own]) for s in ("accuracy", "uar", "macro_f1")]
             recalls = [_recall(own, kind, label) for label in labels]
             predicted = [
-                mean(one[kind]["predicted_share"].get(label, 0.0) for one in own)
-                for label in labels
+                mean(one[kind]["predicted_share"].get(label, 0.0) for one in own) for label in labels
             ]
             changed = number(mean(one["changed"] for one in own)) if kind == "noised" else ""
             rows.append((method, kind, *scores, changed, *map(number, recalls)))
             shares.append((method, kind, *map(number, predicted)))
-    header = ("method", "test clips", "accuracy", "UAR", "macro F1", "predictions changed",
-              *(f"recall {label}" for label in labels))  # fmt: skip
+    header = (
+        "method",
+        "test clips",
+        "accuracy",
+        "UAR",
+        "macro F1",
+        "predictions changed",
+        *(f"recall {label}" for label in labels),
+    )
     tables = (
-        Table(header, tuple(rows), f"Test clips as they are, and changed as training changes clips{over}", 2,
-              tuple(rules[1:])),
-        Table(("method", "test clips", *labels), tuple(shares), f"Share of predictions by class{over}", 2,
-              tuple(rules[1:])),
-    )  # fmt: skip
+        Table(
+            header,
+            tuple(rows),
+            f"Test clips as they are, and changed as training changes clips{over}",
+            2,
+            tuple(rules[1:]),
+        ),
+        Table(
+            ("method", "test clips", *labels),
+            tuple(shares),
+            f"Share of predictions by class{over}",
+            2,
+            tuple(rules[1:]),
+        ),
+    )
     changes = next(iter(methods.values()))[0].get("augment", {}).get("changes")
     note = "A model that has taken noise for a sign of a class answers otherwise on noised clips."
     return [*tables, Text(f"{note} {changes}." if changes else note, "note")]

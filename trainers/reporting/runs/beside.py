@@ -51,17 +51,19 @@ def _regimes(runs: Sequence[Run]) -> list[Block]:
         matrix_rules.append(len(matrices))
         rows.append(
             (
-                f"{regime.number} {regime.title}", "reference report", "farstail",
-                number(regime.accuracy, 4), number(regime.loss), number(regime.macro_f1, 4),
+                f"{regime.number} {regime.title}",
+                "reference report",
+                "farstail",
+                number(regime.accuracy, 4),
+                number(regime.loss),
+                number(regime.macro_f1, 4),
                 number(regime.weighted_f1, 4),
             )
-        )  # fmt: skip
+        )
         matrices.append((rows[-1][0], "reference report", confusion_line(regime.confusion)))
         own = [run for run in runs if run.config["model"]["regime"]["kind"] == regime.kind]
         rows += [_regime_row(group, settings[group[0].path]) for group in seed_groups(own)]
-        matrices += [
-            (f"↳ {run.regime}", run.name, nli_confusion(run.splits["test"])) for run in own
-        ]
+        matrices += [(f"↳ {run.regime}", run.name, nli_confusion(run.splits["test"])) for run in own]
         points.append([run.splits["test"].accuracy for run in own if run.path in drawn])
     header = ("regime", "run", "corpus", "accuracy", "loss", "macro F1", "weighted F1")
     table = Table(header, tuple(rows), "The five regimes, test part", 3, tuple(rules[1:]))
@@ -69,13 +71,13 @@ def _regimes(runs: Sequence[Run]) -> list[Block]:
         "Confusion matrices of the test part: true entailment · contradiction · neutral, in each "
         "the predictions in the same order"
     )
-    confusion = Table(
-        ("regime", "run", "e · c · n"), tuple(matrices), caption, 2, tuple(matrix_rules[1:])
-    )
+    confusion = Table(("regime", "run", "e · c · n"), tuple(matrices), caption, 2, tuple(matrix_rules[1:]))
     figure = plots.beside_reference(
-        [regime.short for regime in REGIMES], [regime.accuracy for regime in REGIMES], points,
+        [regime.short for regime in REGIMES],
+        [regime.accuracy for regime in REGIMES],
+        points,
         "Test accuracy on FarsTail",
-    )  # fmt: skip
+    )
     blocks: list[Block] = [Heading(2, "Beside the reference: five BERT regimes on FarsTail")]
     blocks += _not_comparable(runs, "FarsTail's official test part")
     # Without comparable runs the chart would be the reference alone.
@@ -106,10 +108,14 @@ def _regime_row(group: Sequence[Run], settings: str) -> tuple[str, ...]:
     name = group[0].name if len(group) == 1 else f"{group[0].recipe}, {len(group)} seeds"
     name = f"{name} ({settings})" if settings else name
     return (
-        f"↳ {group[0].regime}", name, _comparable(group[0]),
-        column(lambda m: m.accuracy, 4), column(lambda m: m.loss, 3),
-        column(lambda m: m.macro_f1, 4), column(lambda m: m.weighted_f1, 4),
-    )  # fmt: skip
+        f"↳ {group[0].regime}",
+        name,
+        _comparable(group[0]),
+        column(lambda m: m.accuracy, 4),
+        column(lambda m: m.loss, 3),
+        column(lambda m: m.macro_f1, 4),
+        column(lambda m: m.weighted_f1, 4),
+    )
 
 
 def drawn_beside(runs: Sequence[Run]) -> set[Path]:
@@ -147,9 +153,7 @@ def _hubert(runs: Sequence[Run]) -> list[Block]:
         scores = [getattr(run.splits[p], n) if p in run.splits else None for p, n in columns]
         rows.append((run.name, _comparable(run), *(number(score) for score in scores)))
         f1 = emotion_f1(run.splits["test"])
-        f1_rows.append(
-            (run.name, _comparable(run), *(number(f1.get(letter)) for letter in letters))
-        )
+        f1_rows.append((run.name, _comparable(run), *(number(f1.get(letter)) for letter in letters)))
     titles = [f"{part} {name}" for part in parts for name in ("accuracy", "macro F1")]
     names = ("anger", "neutral", "sadness", "fear", "surprise", "happiness")
     return [

@@ -49,14 +49,21 @@ def side_by_side(runs: Sequence[Run]) -> list[Block]:
     if any(run.synthetic for run in runs):
         every = all(run.synthetic for run in runs)
         blocks.append(Text("SYNTHETIC DATA" if every else "SOME RUNS ON SYNTHETIC DATA", "badge"))
-    titles = ("run", "corpus, split", "regime", *(("settings",) if differ else ()), "seed",
-              *SCORE_TITLES)  # fmt: skip
+    titles = ("run", "corpus, split", "regime", *(("settings",) if differ else ()), "seed", *SCORE_TITLES)
     blocks.append(Table(titles, tuple(scores), "Scores of the test part", left=3 + differ))
     if len({(run.data["corpus"], run.data["split"]) for run in runs}) > 1:
         text = "These runs differ in corpus or split: scores compare only within one of them."
         blocks.append(Text(text, "warning"))
-    header = ("run", "trainable weights", "ranks", "steps", "duration", "throughput",
-              "peak memory", "best epoch (validation)")  # fmt: skip
+    header = (
+        "run",
+        "trainable weights",
+        "ranks",
+        "steps",
+        "duration",
+        "throughput",
+        "peak memory",
+        "best epoch (validation)",
+    )
     return [*blocks, Table(header, tuple(costs), "What they cost")]
 
 

@@ -51,14 +51,8 @@ def throughput(run: Run) -> Table:
     batching = run.config.get("batching", {})
     if batching:
         kind = batching.get("kind")
-        size = (
-            f"{batching.get('items')} items"
-            if kind == "fixed"
-            else f"budget {batching.get('budget')}"
-        )
-        rows.append(
-            ("global step", f"{kind}, {size}, {batching.get('micro_batches')} micro-batches")
-        )
+        size = f"{batching.get('items')} items" if kind == "fixed" else f"budget {batching.get('budget')}"
+        rows.append(("global step", f"{kind}, {size}, {batching.get('micro_batches')} micro-batches"))
     optim = run.config.get("optim", {})
     if optim:
         keys = ("kind", "lr", "weight_decay", "schedule", "warmup", "clip")

@@ -18,13 +18,19 @@ def token_results(runs: Sequence[Run]) -> Table:
     header = ["run", "part", "predicted tokens", "loss (nats)", "accuracy", "perplexity"]
     rows = [
         [
-            run.name, part, thousands(tokens.items), number(tokens.loss), number(tokens.accuracy),
-            number(tokens.perplexity, 2), *[number(tokens.pair_accuracy)] * pairs,
-            *[number(tokens.shared_accuracy)] * shared, duration(float(run.summary["seconds"])),
+            run.name,
+            part,
+            thousands(tokens.items),
+            number(tokens.loss),
+            number(tokens.accuracy),
+            number(tokens.perplexity, 2),
+            *[number(tokens.pair_accuracy)] * pairs,
+            *[number(tokens.shared_accuracy)] * shared,
+            duration(float(run.summary["seconds"])),
         ]
         for run in runs
         for part, tokens in run.tokens.items()
-    ]  # fmt: skip
+    ]
     header += ["pairs told rightly"] * pairs + ["shared tokens told rightly"] * shared + ["time"]
     title = "Masked tokens predicted with the best weights"
     return Table(tuple(header), tuple(map(tuple, rows)), title, left=2)
@@ -43,16 +49,20 @@ def loss_chart(runs: Sequence[Run], name: str) -> list[Block]:
             continue
         label = run.name if len(runs) > 1 else "validation"
         validation.append(Series(label, steps, [float(line["loss"]) for line in run.validations]))
-        told = [
-            (float(n["step"]), float(n["perplexity"])) for n in run.validations if "perplexity" in n
-        ]
+        told = [(float(n["step"]), float(n["perplexity"])) for n in run.validations if "perplexity" in n]
         if told:
             perplexity.append(Series(label, *map(list, zip(*told, strict=True))))
         rows += [
-            (run.name, str(line.get("epoch", "–")), str(line["step"]), number(line["loss"]),
-             number(line.get("accuracy")), number(line.get("perplexity"), 2))
+            (
+                run.name,
+                str(line.get("epoch", "–")),
+                str(line["step"]),
+                number(line["loss"]),
+                number(line.get("accuracy")),
+                number(line.get("perplexity"), 2),
+            )
             for line in run.validations
-        ]  # fmt: skip
+        ]
     content = [
         Panel(title, "step", tuple(series))
         for title, series in (

@@ -71,17 +71,25 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row, column in np.ndindex(n, n):
         share = shares[row, column]
-        box = Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, color=DEEP_BLUE, linewidth=0,
-                        alpha=0.04 + 0.96 * share)  # fmt: skip
+        box = Rectangle(
+            (column - 0.48, row - 0.48), 0.96, 0.96, color=DEEP_BLUE, linewidth=0, alpha=0.04 + 0.96 * share
+        )
         axes.add_patch(box)
         colour = "white" if share > 0.7 else INK
-        axes.text(column, row - 0.08, f"{counts[row, column]:.0f}", color=colour, fontsize=10,
-                  ha="center", va="center")  # fmt: skip
-        axes.text(column, row + 0.24, f"{share:.0%}", color=colour, fontsize=7, alpha=0.85,
-                  ha="center", va="center")  # fmt: skip
+        axes.text(
+            column,
+            row - 0.08,
+            f"{counts[row, column]:.0f}",
+            color=colour,
+            fontsize=10,
+            ha="center",
+            va="center",
+        )
+        axes.text(
+            column, row + 0.24, f"{share:.0%}", color=colour, fontsize=7, alpha=0.85, ha="center", va="center"
+        )
     long_names = max(map(len, names)) > 6
-    axes.set_xticks(range(n), names, rotation=40 if long_names else 0,
-                    ha="right" if long_names else "center")  # fmt: skip
+    axes.set_xticks(range(n), names, rotation=40 if long_names else 0, ha="right" if long_names else "center")
     axes.set_yticks(range(n), names)
     axes.set_xlim(-0.5, n - 0.5)
     axes.set_ylim(n - 0.5, -0.5)

@@ -39,9 +39,7 @@ def read_run(path: Path) -> Run:
     if not path.is_dir():
         raise InputError(f"{path}: no such run directory; a run lies in runs/<recipe>/<name>")
     if not (path / "config.yaml").is_file():
-        raise InputError(
-            f"{path}: not a run directory (no config.yaml); runs lie in runs/<recipe>/<name>"
-        )
+        raise InputError(f"{path}: not a run directory (no config.yaml); runs lie in runs/<recipe>/<name>")
     summary = _json(path / "summary.json") if (path / "summary.json").is_file() else {}
     if not summary.get("finished"):
         why = "summary.json does not say finished" if summary else "no summary.json"

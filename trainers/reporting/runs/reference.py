@@ -16,9 +16,14 @@ NLI_ORDER = ("e", "c", "n")
 """entailment, contradiction, neutral: rows and columns of the reference's confusion matrices."""
 NLI_LETTERS = {"entailment": "e", "contradiction": "c", "neutral": "n"}
 EMOTION_LETTERS = {
-    "anger": "A", "neutral": "N", "neutrality": "N", "sadness": "S", "fear": "F", "surprise": "W",
+    "anger": "A",
+    "neutral": "N",
+    "neutrality": "N",
+    "sadness": "S",
+    "fear": "F",
+    "surprise": "W",
     "happiness": "H",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -40,22 +45,50 @@ class RegimeReference:
 REGIMES = (
     RegimeReference(1, "full", "full fine-tuning", "full", 0.7590),
     RegimeReference(
-        2, "freeze_first", "first 9 layers frozen", "first 9\nfrozen", 0.7302, 1.118, 0.7283,
-        0.7297, ((422, 81, 16), (146, 308, 56), (36, 87, 412)),
+        2,
+        "freeze_first",
+        "first 9 layers frozen",
+        "first 9\nfrozen",
+        0.7302,
+        1.118,
+        0.7283,
+        0.7297,
+        ((422, 81, 16), (146, 308, 56), (36, 87, 412)),
     ),
     RegimeReference(
-        3, "embeddings_last", "all frozen but embeddings and last layer", "embeddings\n+ last",
-        0.6176, 0.901, 0.6076, 0.6101, ((427, 74, 18), (274, 185, 51), (48, 133, 354)),
+        3,
+        "embeddings_last",
+        "all frozen but embeddings and last layer",
+        "embeddings\n+ last",
+        0.6176,
+        0.901,
+        0.6076,
+        0.6101,
+        ((427, 74, 18), (274, 185, 51), (48, 133, 354)),
     ),
     RegimeReference(
-        4, "intermediate", "classifier on an intermediate layer, the rest cut off", "intermediate",
-        0.7494, 0.850, 0.7520, 0.7530, ((412, 90, 17), (106, 370, 34), (9, 136, 390)),
+        4,
+        "intermediate",
+        "classifier on an intermediate layer, the rest cut off",
+        "intermediate",
+        0.7494,
+        0.850,
+        0.7520,
+        0.7530,
+        ((412, 90, 17), (106, 370, 34), (9, 136, 390)),
     ),
     RegimeReference(
-        5, "heads_removed", "attention heads removed", "heads\nremoved", 0.7123, 0.842, 0.7181,
-        0.7192, ((354, 153, 12), (88, 381, 41), (6, 150, 379)),
+        5,
+        "heads_removed",
+        "attention heads removed",
+        "heads\nremoved",
+        0.7123,
+        0.842,
+        0.7181,
+        0.7192,
+        ((354, 153, 12), (88, 381, 41), (6, 150, 379)),
     ),
-)  # fmt: skip
+)
 
 PARSBERT = "bert-fa-base-uncased"
 """Name of the reference's model."""
@@ -66,8 +99,7 @@ REGIME_NOTES = (
     "recipe says otherwise.",
     "The reference gives no learning rate, no intermediate layer and no list of removed heads: "
     "those are fixed by our recipes.",
-    "The reference counts its per-epoch accuracies as means of batch means; ours count every "
-    "sample once.",
+    "The reference counts its per-epoch accuracies as means of batch means; ours count every sample once.",
 )
 
 HUBERT = {"train": (0.74, 0.74), "validation": (0.78, 0.56), "test": (0.77, 0.56)}

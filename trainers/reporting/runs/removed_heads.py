@@ -32,9 +32,7 @@ def pruning_blocks(methods: Mapping[str, Sequence[Run]], name: str) -> list[Bloc
         }
         if by_choice:
             place = f"{name}-heads{position}"
-            blocks += [
-                _curve(method, own, by_choice, place), _about(own), _importance(method, own, place)
-            ]  # fmt: skip
+            blocks += [_curve(method, own, by_choice, place), _about(own), _importance(method, own, place)]
     return blocks
 
 
@@ -77,10 +75,9 @@ def _curve(method: str, own: Sequence[Analysis], by_choice: ByChoice, name: str)
     x_label = "share of heads removed"
     drawn = [
         Panel("Test accuracy", x_label, _series(whole, by_choice, "accuracy")),
-        Panel("Parameters, millions", x_label, _series(whole, by_choice, "parameters", 1e-6), None,
-              True),
+        Panel("Parameters, millions", x_label, _series(whole, by_choice, "parameters", 1e-6), None, True),
         Panel("Milliseconds a batch", x_label, _series(whole, by_choice, "milliseconds"), None, True),
-    ]  # fmt: skip
+    ]
     caption = (
         f"{method}: heads removed from the trained model, not trained again; "
         f"{len(own)} run{'s' if len(own) > 1 else ''}, bands from the lowest to the highest run or draw"
@@ -89,9 +86,7 @@ def _curve(method: str, own: Sequence[Analysis], by_choice: ByChoice, name: str)
     return Chart(f"{name}-curve", caption, panels(content, 3), _table(own, by_choice, caption))
 
 
-def _series(
-    whole: Sequence[Point], by_choice: ByChoice, key: str, factor: float = 1.0
-) -> tuple[Series, ...]:
+def _series(whole: Sequence[Point], by_choice: ByChoice, key: str, factor: float = 1.0) -> tuple[Series, ...]:
     """A line a choice over the share that was removed, from the whole model on."""
     lines = []
     start = _values(whole, key)
@@ -105,11 +100,15 @@ def _series(
         if len(values) > bool(start):
             scaled = [[value * factor for value in found] for found in values.values()]
             several = any(len(found) > 1 for found in scaled)
-            lines.append(Series(
-                title, list(values), [mean(found) for found in scaled],
-                [min(found) for found in scaled] if several else (),
-                [max(found) for found in scaled] if several else (),
-            ))  # fmt: skip
+            lines.append(
+                Series(
+                    title,
+                    list(values),
+                    [mean(found) for found in scaled],
+                    [min(found) for found in scaled] if several else (),
+                    [max(found) for found in scaled] if several else (),
+                )
+            )
     return tuple(lines)
 
 
@@ -128,8 +127,7 @@ def _about(own: Sequence[Analysis]) -> Text:
     differences = _values(own, "masked_difference")
     if differences:
         text += (
-            " The same heads masked instead of cut out give the same logits, up to "
-            f"{max(differences):.1e}."
+            f" The same heads masked instead of cut out give the same logits, up to {max(differences):.1e}."
         )
     return Text(text, "note")
 
@@ -142,9 +140,7 @@ def _importance(method: str, own: Sequence[Analysis], name: str) -> Chart:
     header = ("layer", *(str(n) for n in range(len(grid[0]))))
     rows = tuple((str(n), *map(number, row)) for n, row in enumerate(grid))
     shades = f"{method}: importance of each head before any is removed, mean over runs"
-    return Chart(
-        f"{name}-importance", shades, heat(grid, "head", "layer"), Table(header, rows, shades)
-    )
+    return Chart(f"{name}-importance", shades, heat(grid, "head", "layer"), Table(header, rows, shades))
 
 
 def _rounds(share: float | None) -> str:
@@ -160,8 +156,21 @@ def _table(own: Sequence[Analysis], by_choice: ByChoice, caption: str) -> Table:
         for share, found in points.items():
             gone = " or ".join(str(n) for n in sorted({int(point["removed"]) for point in found}))
             rows.append(_row(f"{share:.0%}", f"{gone} of {heads}", title, found, whole))
-    header = ("asked for", "removed heads", "chosen", "models", "accuracy", "lowest", "highest",
-              "deviation", "macro F1", "parameters", "fall", "milliseconds a batch", "fall")  # fmt: skip
+    header = (
+        "asked for",
+        "removed heads",
+        "chosen",
+        "models",
+        "accuracy",
+        "lowest",
+        "highest",
+        "deviation",
+        "macro F1",
+        "parameters",
+        "fall",
+        "milliseconds a batch",
+        "fall",
+    )
     return Table(header, tuple(rows), caption, left=3)
 
 
@@ -170,12 +179,20 @@ def _row(
 ) -> tuple[str, ...]:
     accuracy, times = _values(points, "accuracy"), _values(points, "milliseconds")
     return (
-        share, removed, chosen, str(len(points)), number(mean(accuracy)), number(min(accuracy)),
-        number(max(accuracy)), number(stdev(accuracy) if len(accuracy) > 1 else None),
+        share,
+        removed,
+        chosen,
+        str(len(points)),
+        number(mean(accuracy)),
+        number(min(accuracy)),
+        number(max(accuracy)),
+        number(stdev(accuracy) if len(accuracy) > 1 else None),
         number(mean(_values(points, "macro_f1"))),
-        thousands(mean(_values(points, "parameters"))), _percent(fall(whole, points, "parameters")),
-        number(mean(times) if times else None, 2), _percent(fall(whole, points, "milliseconds")),
-    )  # fmt: skip
+        thousands(mean(_values(points, "parameters"))),
+        _percent(fall(whole, points, "parameters")),
+        number(mean(times) if times else None, 2),
+        _percent(fall(whole, points, "milliseconds")),
+    )
 
 
 def _percent(share: float | None) -> str:

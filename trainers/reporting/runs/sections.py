@@ -105,15 +105,18 @@ def cards(run: Run) -> Cards:
     if run.tokens:
         tokens = run.tokens[shown]
         values = [
-            ("perplexity", number(tokens.perplexity, 2)), ("loss", number(tokens.loss)),
+            ("perplexity", number(tokens.perplexity, 2)),
+            ("loss", number(tokens.loss)),
             ("accuracy", number(tokens.accuracy)),
-        ]  # fmt: skip
+        ]
     else:
         metrics = run.splits[shown]
         values = [
-            ("accuracy", number(metrics.accuracy)), ("UAR", number(metrics.uar)),
-            ("macro F1", number(metrics.macro_f1)), ("loss", number(metrics.loss)),
-        ]  # fmt: skip
+            ("accuracy", number(metrics.accuracy)),
+            ("UAR", number(metrics.uar)),
+            ("macro F1", number(metrics.macro_f1)),
+            ("loss", number(metrics.loss)),
+        ]
     return Cards(tuple((f"{shown} {name}", value) for name, value in values))
 
 
@@ -214,8 +217,7 @@ def class_table(metrics: SplitMetrics, digits: int = 3) -> Table:
 def confusion_table(metrics: SplitMetrics, name: str) -> Table:
     """The confusion matrix as a table."""
     rows = tuple(
-        (label, *map(thousands, row))
-        for label, row in zip(metrics.labels, metrics.confusion, strict=True)
+        (label, *map(thousands, row)) for label, row in zip(metrics.labels, metrics.confusion, strict=True)
     )
     caption = f"Confusion matrix, {name}: rows are the truth, columns the prediction"
     return Table(("", *metrics.labels), rows, caption)
@@ -228,15 +230,25 @@ def epochs(run: Run) -> Table:
     for line in run.validations:
         train = trained.get(line.get("epoch"), {})
         values = (
-            train.get("loss"), train.get("accuracy"), line["loss"], line.get("accuracy"),
-            line.get("uar"), line.get("macro_f1"),
-        )  # fmt: skip
+            train.get("loss"),
+            train.get("accuracy"),
+            line["loss"],
+            line.get("accuracy"),
+            line.get("uar"),
+            line.get("macro_f1"),
+        )
         mark = " (best)" if line["step"] == run.best["step"] else ""
         rows.append((f"{line.get('epoch', '–')}{mark}", str(line["step"]), *map(number, values)))
     header = (
-        "epoch", "step", "train loss", "train accuracy", "validation loss", "validation accuracy",
-        "validation UAR", "validation macro F1",
-    )  # fmt: skip
+        "epoch",
+        "step",
+        "train loss",
+        "train accuracy",
+        "validation loss",
+        "validation accuracy",
+        "validation UAR",
+        "validation macro F1",
+    )
     return Table(header, tuple(rows), "Epoch by epoch")
 
 

@@ -132,9 +132,7 @@ def compare(methods: Mapping[str, Runs], truth: Codes, how: Resampling = ITEMS) 
         second = np.stack([predicted for _, predicted in methods[b]])
         interval = difference_interval(truth, first, second, how=how)
         mean, other = float((first == truth).mean()), float((second == truth).mean())
-        results.append(
-            PairResult(a, b, mean, other, mean - other, interval, own, p, adjusted, how.level)
-        )
+        results.append(PairResult(a, b, mean, other, mean - other, interval, own, p, adjusted, how.level))
     return results
 
 

@@ -86,19 +86,29 @@ def _of_method(method: Method, folder: Path) -> tuple[list[Baseline], list[str]]
         pooled = metrics[0]
         if len(folds) > 1:
             loss = np.average([m.loss for m in metrics], weights=[m.items for m in metrics])
-            pooled = class_metrics(
-                items.truth, predicted, items.labels, np.full(len(predicted), loss)
-            )
+            pooled = class_metrics(items.truth, predicted, items.labels, np.full(len(predicted), loss))
         scored = Scored(NO_SEED, (), pooled, predicted)
         as_method = replace(
-            method, name=str(entry["title"]), value=None, line="", scored=(scored,), items=items,
-            notes=(), measured={},
-        )  # fmt: skip
+            method,
+            name=str(entry["title"]),
+            value=None,
+            line="",
+            scored=(scored,),
+            items=items,
+            notes=(),
+            measured={},
+        )
         subsets = entry.get("subsets") or {} if len(folds) == 1 else {}
-        baselines.append(Baseline(
-            as_method, items.corpus, str(run.data.get("digest")), shards_of(run).name,
-            str(entry["what"]), subsets,
-        ))  # fmt: skip
+        baselines.append(
+            Baseline(
+                as_method,
+                items.corpus,
+                str(run.data.get("digest")),
+                shards_of(run).name,
+                str(entry["what"]),
+                subsets,
+            )
+        )
     return baselines, list(dict.fromkeys(line for fold in folds for line in fold.left_out))
 
 
@@ -172,10 +182,12 @@ def _pooled(tables: Sequence[PredictionTable], items: Items) -> tuple[Items, Any
     order = sorted(range(len(keys)), key=keys.__getitem__)
     ordered = tuple(keys[n] for n in order)
     own = replace(
-        items, keys=ordered, labels=tables[0].labels,
+        items,
+        keys=ordered,
+        labels=tables[0].labels,
         truth=np.concatenate([table.truth for table in tables])[order],
         speakers=items.speakers if ordered == items.keys else None,
-    )  # fmt: skip
+    )
     return own, np.concatenate([table.predicted for table in tables])[order]
 
 
@@ -185,10 +197,12 @@ def baseline_sections(baselines: Sequence[Baseline], problems: Sequence[str]) ->
         return []
     blocks: list[Block] = [
         Heading(2, "Baselines"),
-        Text("What is reached without a neural network: a method that is no better has learnt nothing "
-             "that these have not."),
+        Text(
+            "What is reached without a neural network: a method that is no better has learnt nothing "
+            "that these have not."
+        ),
         *(Text(problem, "warning") for problem in problems),
-    ]  # fmt: skip
+    ]
     packings: dict[str, set[str]] = {}
     groups: dict[tuple[str, str, str], list[Baseline]] = {}
     for one in baselines:
@@ -203,7 +217,7 @@ def baseline_sections(baselines: Sequence[Baseline], problems: Sequence[str]) ->
             rows = tuple(
                 (one.method.name, *(number(one.subsets.get(name, {}).get("accuracy")) for name in names))
                 for one in own
-            )  # fmt: skip
+            )
             caption = f"Accuracy on subsets of the test part of {where}"
             blocks.append(Table(("baseline", *names), rows, caption))
     return blocks
@@ -213,14 +227,18 @@ def _table(where: str, baselines: Sequence[Baseline]) -> Table:
     rows = []
     for one in baselines:
         metrics = one.method.scored[0].metrics
-        rows.append((
-            one.method.name, one.what,
-            number(metrics.accuracy), interval_text(score_interval(one.method)),
-            number(metrics.uar), interval_text(score_interval(one.method, "uar")),
-            number(metrics.macro_f1),
-        ))  # fmt: skip
-    header = ("baseline", "how it decides", "accuracy", "95 % interval", "UAR", "95 % interval",
-              "macro F1")  # fmt: skip
+        rows.append(
+            (
+                one.method.name,
+                one.what,
+                number(metrics.accuracy),
+                interval_text(score_interval(one.method)),
+                number(metrics.uar),
+                interval_text(score_interval(one.method, "uar")),
+                number(metrics.macro_f1),
+            )
+        )
+    header = ("baseline", "how it decides", "accuracy", "95 % interval", "UAR", "95 % interval", "macro F1")
     items = baselines[0].method.items
     units = "speakers" if items is not None and items.speakers is not None else "samples"
     about = f"intervals resample {units}"
@@ -233,6 +251,4 @@ def _recalls(where: str, baselines: Sequence[Baseline]) -> Table:
     """Of each class: beside the scores they would not fit on a page."""
     found = [(one.method.name, one.method.scored[0].metrics) for one in baselines]
     rows = tuple((name, *map(number, metrics.recall)) for name, metrics in found)
-    return Table(
-        ("baseline", *found[0][1].labels), rows, f"Recall of each class, test part of {where}"
-    )
+    return Table(("baseline", *found[0][1].labels), rows, f"Recall of each class, test part of {where}")

@@ -46,10 +46,12 @@ def over_field(methods: Sequence[Method], field: str, name: str) -> list[Block]:
         values = [one.values(score) for one in own]
         several = any(len(one) > 1 for one in values)
         return Series(
-            line, [places[_key(one)] for one in own], [mean(one) for one in values],
+            line,
+            [places[_key(one)] for one in own],
+            [mean(one) for one in values],
             [min(one) for one in values] if several else (),
             [max(one) for one in values] if several else (),
-        )  # fmt: skip
+        )
 
     short = field.rpartition(".")[2]
     title = "Test accuracy" if score == "accuracy" else "Test UAR"
@@ -60,20 +62,33 @@ def over_field(methods: Sequence[Method], field: str, name: str) -> list[Block]:
     ]
     if any(_memory(one) for one in methods):
         drawn.append(Panel("Peak memory, GiB", short, series(_memory), from_zero=True, ticks=ticks))
-    header = (short, "method", "seeds", "accuracy", "95 % interval", "UAR", "time of a training",
-              "peak memory", "trainable weights")  # fmt: skip
+    header = (
+        short,
+        "method",
+        "seeds",
+        "accuracy",
+        "95 % interval",
+        "UAR",
+        "time of a training",
+        "peak memory",
+        "trainable weights",
+    )
     rows = tuple(
         (
-            _text(one.value), one.line, str(len(one.scored)), spread(one.values("accuracy")),
-            interval_text(score_interval(one)), spread(one.values("uar")),
-            duration(_seconds(one)), memory(one), thousands(_weights(one) * 1e6),
+            _text(one.value),
+            one.line,
+            str(len(one.scored)),
+            spread(one.values("accuracy")),
+            interval_text(score_interval(one)),
+            spread(one.values("uar")),
+            duration(_seconds(one)),
+            memory(one),
+            thousands(_weights(one) * 1e6),
         )
         for own in lines.values()
         for one in own
-    )  # fmt: skip
-    caption = (
-        f"{title} and costs over {field}: mean over seeds, the band from the lowest to the highest"
     )
+    caption = f"{title} and costs over {field}: mean over seeds, the band from the lowest to the highest"
     return [Chart(f"{name}-field", caption, panels(drawn), Table(header, rows, caption, left=2))]
 
 

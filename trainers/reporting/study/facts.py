@@ -46,19 +46,31 @@ def data_section(runs: Sequence[Run]) -> list[Block]:
         shared = int(data["speaker_overlap"].get("train/test") or 0)
         # Runs of older versions do not say how many speakers the test part has.
         among = f" of {n}" if (n := data.get("speakers", {}).get("test")) else ""
-        rows.setdefault(key, (
-            f"{data['corpus']}{' (synthetic)' if run.synthetic else ''}", shards,
-            str(data["split"]), str(data.get("protocol", "–")), *map(thousands, sizes),
-            f"{shared}{among}: LEAKY" if shared else "none" if data.get("kind") == "audio" else "–",
-        ))  # fmt: skip
+        rows.setdefault(
+            key,
+            (
+                f"{data['corpus']}{' (synthetic)' if run.synthetic else ''}",
+                shards,
+                str(data["split"]),
+                str(data.get("protocol", "–")),
+                *map(thousands, sizes),
+                f"{shared}{among}: LEAKY" if shared else "none" if data.get("kind") == "audio" else "–",
+            ),
+        )
         if run.labels:
             test = data["counts"].get("test", {})
-            by_label = ", ".join(
-                f"{isolated(label)} {thousands(test.get(label, 0))}" for label in run.labels
-            )
+            by_label = ", ".join(f"{isolated(label)} {thousands(test.get(label, 0))}" for label in run.labels)
             counts.setdefault(key, (str(data["corpus"]), str(data["split"]), by_label))
-    header: tuple[str, ...] = ("corpus", "shards", "split", "how it was made", "train", "validation",
-                               "test", "test speakers in train")  # fmt: skip
+    header: tuple[str, ...] = (
+        "corpus",
+        "shards",
+        "split",
+        "how it was made",
+        "train",
+        "validation",
+        "test",
+        "test speakers in train",
+    )
     several = len({row[:2] for row in rows.values()}) > len({row[0] for row in rows.values()})
     if not several:  # nothing is to be told apart by the folders
         header = (header[0], *header[2:])
@@ -103,39 +115,40 @@ def cost_section(study: Study, members: Members) -> list[Block]:
     rows = []
     for part in study.parts:
         own = {m.run: members.found[m.run] for m in part.members if m.run in members.found}
-        rows.append((
-            part.title, str(len({m.run for m in part.members})), str(len(own)),
-            *_spent(list(own.values())),
-        ))  # fmt: skip
+        rows.append(
+            (
+                part.title,
+                str(len({m.run for m in part.members})),
+                str(len(own)),
+                *_spent(list(own.values())),
+            )
+        )
     total = len({member.run for part in study.parts for member in part.members})
     rows.append(("all, each training once", str(total), str(len(runs)), *_spent(runs)))
     header = ("part", "trainings", "finished", "time", "time x ranks", "longest")
     hardware: dict[str, int] = {}
     for run in runs:
-        place = (
-            f"{run.environment.get('hardware', 'unknown')}, {run.environment.get('ranks')} rank(s)"
-        )
+        place = f"{run.environment.get('hardware', 'unknown')}, {run.environment.get('ranks')} rank(s)"
         hardware[place] = hardware.get(place, 0) + 1
     versions = [
         (name, ", ".join(sorted({str(run.environment[name]) for run in runs if name in run.environment})))
         for name in (*_VERSIONS, "git")
-    ]  # fmt: skip
+    ]
     commands = "\n".join(run.command for run in runs)
     blocks: list[Block] = [
         Heading(2, "Time, hardware, commands"),
-        Table(header, tuple(rows), "Time of the trainings, their evaluation included",
-              rules=(len(rows) - 1,)),
+        Table(
+            header, tuple(rows), "Time of the trainings, their evaluation included", rules=(len(rows) - 1,)
+        ),
         Table(("hardware", "trainings"), tuple((k, str(n)) for k, n in hardware.items())),
         Table(("", ""), tuple((name, text or "–") for name, text in versions), "Versions", left=2),
         Text("The whole study again, what has finished is not trained anew:"),
         Code(study.command),
-    ]  # fmt: skip
+    ]
     if study.grid:
         blocks.append(Code(study.grid, "the grid file"))
     blocks.append(Code(commands, f"the commands of the {len(runs)} trainings"))
-    listed = tuple(
-        (run.name, duration(float(run.summary["seconds"])), memory_text(run)) for run in runs
-    )
+    listed = tuple((run.name, duration(float(run.summary["seconds"])), memory_text(run)) for run in runs)
     blocks.append(Code(_lines(listed), "the run directories"))
     return blocks
 

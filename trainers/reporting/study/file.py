@@ -92,9 +92,7 @@ def read_study(folder: Path) -> Study:
     except OSError:
         raise InputError(f"{folder}: no study's folder (no {STUDY})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: damaged ({error!r}); `sokhan sweep GRID` writes it again"
-        ) from None
+        raise InputError(f"{path}: damaged ({error!r}); `sokhan sweep GRID` writes it again") from None
 
 
 def _part(values: dict[str, Any]) -> StudyPart:

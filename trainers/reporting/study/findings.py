@@ -25,8 +25,17 @@ def findings(results: Sequence[PartResult], baselines: Sequence[Baseline]) -> li
     points = [point for result in results for point in sentences(result, baselines)]
     blocks: list[Block] = [Heading(2, "Findings")]
     if rows:
-        header = ("part", "highest", "of", "split", "test score", "95 % interval", "best baseline",
-                  "differences that stand", "time")  # fmt: skip
+        header = (
+            "part",
+            "highest",
+            "of",
+            "split",
+            "test score",
+            "95 % interval",
+            "best baseline",
+            "differences that stand",
+            "time",
+        )
         blocks.append(Table(header, tuple(rows), "The parts at a glance", left=4))
     if points:
         blocks.append(Points(tuple(points)))
@@ -51,11 +60,19 @@ def _rows(result: PartResult, baselines: Sequence[Baseline]) -> list[tuple[str, 
     if result.language_models and not result.methods:
         lowest = min(result.language_models, key=lambda run: list(run.tokens.values())[-1].loss)
         part, tokens = list(lowest.tokens.items())[-1]
-        return [(
-            result.title, lowest.recipe, count_text(len(result.language_models), "run"),
-            str(lowest.data["split"]), f"{part} perplexity {number(tokens.perplexity, 2)}",
-            "–", "–", "–", time_text(result),
-        )]  # fmt: skip
+        return [
+            (
+                result.title,
+                lowest.recipe,
+                count_text(len(result.language_models), "run"),
+                str(lowest.data["split"]),
+                f"{part} perplexity {number(tokens.perplexity, 2)}",
+                "–",
+                "–",
+                "–",
+                time_text(result),
+            )
+        ]
     rows: list[tuple[str, ...]] = []
     for methods in result.groups:
         best = result.best(methods)
@@ -63,12 +80,17 @@ def _rows(result: PartResult, baselines: Sequence[Baseline]) -> list[tuple[str, 
         rival = rival_of(best, baselines, result.score)
         pairs = [pair for pair in result.pairs if pair.first in methods]
         stand = sum(pair.result.stands for pair in pairs)
-        rows.append((
-            result.title, best.name, count_text(len(methods), "method"),
-            best.protocol + (" (LEAKY)" if best.leaky else ""),
-            f"{result.score_name} {spread(best.values(result.score))}", interval_text(interval),
-            f"{number(rival.method.values(result.score)[0])} {rival.method.name}" if rival else "–",
-            f"{stand} of {count_text(len(pairs), 'pair')}" if pairs else "–",
-            time_text(result) if not rows else "",
-        ))  # fmt: skip
+        rows.append(
+            (
+                result.title,
+                best.name,
+                count_text(len(methods), "method"),
+                best.protocol + (" (LEAKY)" if best.leaky else ""),
+                f"{result.score_name} {spread(best.values(result.score))}",
+                interval_text(interval),
+                f"{number(rival.method.values(result.score)[0])} {rival.method.name}" if rival else "–",
+                f"{stand} of {count_text(len(pairs), 'pair')}" if pairs else "–",
+                time_text(result) if not rows else "",
+            )
+        )
     return rows

@@ -84,8 +84,7 @@ def _methods(
 
     def method(folds: tuple[int, ...], tail: str, notes: Sequence[str]) -> Method:
         own: Seeds = {
-            seed: {fold: run for fold, run in runs.items() if fold in folds}
-            for seed, runs in seeds.items()
+            seed: {fold: run for fold, run in runs.items() if fold in folds} for seed, runs in seeds.items()
         }
         scored, items, problem = pooled_seeds(own)
         notes = (*notes, *([f"{name}{tail}: {problem}"] if problem else []))
@@ -95,17 +94,21 @@ def _methods(
                 words = [name + tail, *_analysis(member)]
                 measured.setdefault(", ".join(words), []).append(run)
         return Method(
-            name + tail, value, line + tail, _split(group[0][1])[0], () if folds == (0,) else folds,
-            scored, items, notes, {words: tuple(runs) for words, runs in measured.items()},
-        )  # fmt: skip
+            name + tail,
+            value,
+            line + tail,
+            _split(group[0][1])[0],
+            () if folds == (0,) else folds,
+            scored,
+            items,
+            notes,
+            {words: tuple(runs) for words, runs in measured.items()},
+        )
 
     if not (why := why_apart(seeds)):
         return [method(folds, "", notes)]
     notes.append(f"{name}: its folds are not pooled: {why}")
-    return [
-        method((fold,), f", fold {fold}", [] if place else notes)
-        for place, fold in enumerate(folds)
-    ]
+    return [method((fold,), f", fold {fold}", [] if place else notes) for place, fold in enumerate(folds)]
 
 
 def _shared_folds(name: str, seeds: Seeds) -> tuple[tuple[int, ...], list[str]]:
@@ -140,11 +143,7 @@ def _settings(member: StudyMember, curve: str | None) -> dict[str, Any]:
 
 def _analysis(member: StudyMember) -> list[str]:
     """What was measured on the member's model, where the part's members differ in that."""
-    return [
-        _setting(key, value)
-        for key, value in member.varied.items()
-        if f"{key}.".startswith(_ANALYSIS)
-    ]
+    return [_setting(key, value) for key, value in member.varied.items() if f"{key}.".startswith(_ANALYSIS)]
 
 
 def _value(part: StudyPart, run: Run) -> Any:

@@ -34,9 +34,14 @@ class Items:
 
     def same(self, other: Items) -> bool:
         """Whether predictions of both can be paired."""
-        mine, theirs = (self.corpus, self.keys, self.labels), (
-            other.corpus, other.keys, other.labels,
-        )  # fmt: skip
+        mine, theirs = (
+            (self.corpus, self.keys, self.labels),
+            (
+                other.corpus,
+                other.keys,
+                other.labels,
+            ),
+        )
         return mine == theirs and bool((self.truth == other.truth).all())
 
 

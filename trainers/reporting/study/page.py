@@ -59,9 +59,7 @@ def study_blocks(study: Study, members: Members) -> list[Block]:
         blocks.append(Text("SYNTHETIC DATA" if every else "SOME RUNS ON SYNTHETIC DATA", "badge"))
     if members.missing:
         count = len(members.missing)
-        text = (
-            f"{count} training{'s are' if count > 1 else ' is'} missing; see the end of the page."
-        )
+        text = f"{count} training{'s are' if count > 1 else ' is'} missing; see the end of the page."
         blocks.append(Text(text, "warning"))
     blocks += [*findings(results, baselines), *method_section(study), *data_section(runs)]
     blocks += baseline_sections(baselines, problems)
@@ -100,9 +98,7 @@ def _comparable(results: Sequence[PartResult]) -> list[Run]:
     for result in results:
         if result.part.curve or result.part.start_from:
             continue
-        found = {
-            "/".join(run.path.parts[-2:]): run for method in result.methods for run in method.runs
-        }
+        found = {"/".join(run.path.parts[-2:]): run for method in result.methods for run in method.runs}
         for member in result.part.members:
             run = found.get(member.run)
             other = [key for key in member.varied if not key.startswith(_OF_REFERENCE)]

@@ -48,9 +48,7 @@ class PartResult:
         """Methods of one corpus and protocol each: only within these does a ranking mean something."""
         groups: dict[tuple[str, str], list[Method]] = {}
         for method in self.methods:
-            groups.setdefault((str(method.first.data["corpus"]), method.protocol), []).append(
-                method
-            )
+            groups.setdefault((str(method.first.data["corpus"]), method.protocol), []).append(method)
         return list(groups.values())
 
     def best(self, methods: Sequence[Method]) -> Method:
@@ -67,9 +65,7 @@ def part_result(position: int, part: StudyPart, members: Members) -> PartResult:
         for m in part.members
         if m.run in members.found and members.found[m.run].tokens
     }
-    return PartResult(
-        position, part, tuple(methods), tuple(pairs), compared, tuple(models.values())
-    )  # fmt: skip
+    return PartResult(position, part, tuple(methods), tuple(pairs), compared, tuple(models.values()))
 
 
 def time_text(result: PartResult) -> str:
@@ -83,17 +79,17 @@ def time_text(result: PartResult) -> str:
 def against_independent(result: PartResult, others: Sequence[PartResult]) -> list[Pair]:
     """A part that goes on from other runs' weights: each method with the one in another part that does
     not, and is trained alike in all else."""
-    independent = [
-        method for other in others if not other.part.start_from for method in other.methods
-    ]
+    independent = [method for other in others if not other.part.start_from for method in other.methods]
     chosen = []
     for method in result.methods if result.part.start_from else ():
         twin = next((one for one in independent if _same_training(one, method)), None)
         if twin is not None:
-            chosen.append((
-                replace(method, name=f"{method.name}, continued"),
-                replace(twin, name=f"{method.name}, independent"),
-            ))  # fmt: skip
+            chosen.append(
+                (
+                    replace(method, name=f"{method.name}, continued"),
+                    replace(twin, name=f"{method.name}, independent"),
+                )
+            )
     return tested(chosen)
 
 

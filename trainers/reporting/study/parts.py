@@ -22,9 +22,7 @@ from trainers.reporting.study.significance import (
 from trainers.reporting.study.tables import method_tables
 
 
-def part_sections(
-    result: PartResult, results: Sequence[PartResult], members: Members
-) -> list[Block]:
+def part_sections(result: PartResult, results: Sequence[PartResult], members: Members) -> list[Block]:
     """The section of a part; ``results`` are those of all parts."""
     part, methods = result.part, result.methods
     name = f"part{result.number}"
@@ -34,9 +32,7 @@ def part_sections(
         blocks.append(Text(_beginning(part, part.start_from, results), "note"))
     missing = [m.label for m in part.members if m.run in members.missing]
     if missing:
-        blocks.append(
-            Text(f"{len(missing)} of {len(part.members)} trainings are missing.", "warning")
-        )
+        blocks.append(Text(f"{len(missing)} of {len(part.members)} trainings are missing.", "warning"))
     if result.language_models:
         blocks += [token_results(result.language_models), *loss_chart(result.language_models, name)]
     if not methods:
@@ -87,20 +83,19 @@ def _headed(title: str, blocks: Sequence[Block]) -> list[Block]:
 
 def _overview(result: PartResult, name: str) -> Chart:
     methods, score = result.methods, result.score
-    intervals = [
-        score_interval(method, "uar" if score == "uar" else "accuracy") for method in methods
-    ]
+    intervals = [score_interval(method, "uar" if score == "uar" else "accuracy") for method in methods]
     means = [mean(method.values(score)) for method in methods]
     figure = overview(
-        [method.name for method in methods], means,
+        [method.name for method in methods],
+        means,
         [(one.low, one.high) if one else None for one in intervals],
-        [method.values(score) for method in methods], f"Test {result.score_name}", None,
-    )  # fmt: skip
+        [method.values(score) for method in methods],
+        f"Test {result.score_name}",
+        None,
+    )
     rows = tuple(
         (method.name, number(value), ", ".join(number(v) for v in method.values(score)))
         for method, value in zip(methods, means, strict=True)
     )
     caption = f"Test {result.score_name} of each method"
-    return Chart(
-        f"{name}-methods", caption, figure, Table(("method", "mean", "seeds"), rows, caption)
-    )
+    return Chart(f"{name}-methods", caption, figure, Table(("method", "mean", "seeds"), rows, caption))

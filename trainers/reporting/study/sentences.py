@@ -37,8 +37,7 @@ def sentences(result: PartResult, baselines: Sequence[Baseline]) -> list[str]:
         if len(methods) > 1:
             score = short(mean(best.values(result.score)))
             points.append(
-                f"{best.name} has the highest {result.score_name}{where} ({score}). "
-                f"{_ranking(result, best)}"
+                f"{best.name} has the highest {result.score_name}{where} ({score}). {_ranking(result, best)}"
             )
         rival = rival_of(best, baselines, result.score)
         if rival:
@@ -76,9 +75,7 @@ def _ranking(result: PartResult, best: Method) -> str:
             low, high = pair.uar.low, pair.uar.high
             if pair.second is best:
                 low, high = -high, -low
-            where = (
-                "lies above zero" if low > 0 else "lies below zero" if high < 0 else "holds zero"
-            )
+            where = "lies above zero" if low > 0 else "lies below zero" if high < 0 else "holds zero"
             uar.setdefault(where, []).append(name)
     texts = []
     its = f"The accuracy{this}" if this else "Its accuracy"
@@ -89,9 +86,7 @@ def _ranking(result: PartResult, best: Method) -> str:
     if kinds["equal"]:
         texts.append(f"{its} does not differ beyond chance from that of {_names(kinds['equal'])}.")
     if kinds["untold"]:
-        texts.append(
-            f"The test part has too few speakers to tell it from {_names(kinds['untold'])}."
-        )
+        texts.append(f"The test part has too few speakers to tell it from {_names(kinds['untold'])}.")
     for where, names in uar.items():
         texts.append(f"The interval of its difference in UAR {where} beside {_names(names)}.")
     return " ".join(texts) or "It was tested against no other."
@@ -128,9 +123,7 @@ def _analyses(name: str, runs: Sequence[Run]) -> list[str]:
         )
     noise = [run.analyses["noise"] for run in runs if "noise" in run.analyses]
     if noise:
-        clean, noised = (
-            mean(float(one[kind]["uar"]) for one in noise) for kind in ("clean", "noised")
-        )
+        clean, noised = (mean(float(one[kind]["uar"]) for one in noise) for kind in ("clean", "noised"))
         changed = mean(float(one["changed"]) for one in noise)
         texts.append(
             f"noise on the test clips moves the UAR of {name} from {short(clean)} to {short(noised)} and "
@@ -148,9 +141,7 @@ def _removed_heads(name: str, pruning: Sequence[dict[str, Any]]) -> list[str]:
         return []
     share = min(shares, key=lambda one: abs(one - 0.5))
     points = by_importance[share]
-    kept, drawn = (
-        mean(float(point["accuracy"]) for point in own) for own in (points, at_random[share])
-    )
+    kept, drawn = (mean(float(point["accuracy"]) for point in own) for own in (points, at_random[share]))
     whole = [one["whole"] for one in pruning]
     falls = [
         f"{less:.1%} of {what}"

@@ -159,8 +159,10 @@ def pair_sections(
             text = "No two methods were tested on the same samples, so none are compared."
         return [Text(text, "note")]
     blocks: list[Block] = [
-        Heading(3, "Which differences stand"), Points(tuple(words)), pair_table(pairs, what),
-    ]  # fmt: skip
+        Heading(3, "Which differences stand"),
+        Points(tuple(words)),
+        pair_table(pairs, what),
+    ]
     if not _speech(pairs):
         return blocks
     if any(pair.result.interval is None for pair in pairs):
@@ -188,9 +190,18 @@ def pair_sections(
 def pair_table(pairs: Sequence[Pair], what: str) -> Table:
     """One row a pair; ``what`` says which pairs they are."""
     speech = _speech(pairs)
-    header = ("first", "second", "stands", "difference in accuracy", "95 % interval",
-              *(("difference in UAR", "95 % interval") if speech else ()),
-              "p, Holm", "p", "first only right", "second only right")  # fmt: skip
+    header = (
+        "first",
+        "second",
+        "stands",
+        "difference in accuracy",
+        "95 % interval",
+        *(("difference in UAR", "95 % interval") if speech else ()),
+        "p, Holm",
+        "p",
+        "first only right",
+        "second only right",
+    )
     caption = (
         f"Paired tests on the test part ({what}): McNemar's exact test for runs of equal seeds, "
         f"combined over seeds as twice the median p, corrected by Holm over {len(pairs)} "
@@ -219,12 +230,17 @@ def _row(pair: Pair, speech: bool) -> tuple[str, ...]:
     if speech:
         uar = (f"{pair.uar_difference:+.3f}", interval_text(pair.uar))
     return (
-        result.first, result.second, "yes" if result.stands else "no",
-        f"{result.difference:+.3f}", interval_text(result.interval), *uar,
-        p_text(result.adjusted_p), p_text(result.p),
+        result.first,
+        result.second,
+        "yes" if result.stands else "no",
+        f"{result.difference:+.3f}",
+        interval_text(result.interval),
+        *uar,
+        p_text(result.adjusted_p),
+        p_text(result.p),
         " ".join(str(test.a_only) for test in result.tests[:5]),
         " ".join(str(test.b_only) for test in result.tests[:5]),
-    )  # fmt: skip
+    )
 
 
 def p_text(p: float) -> str:

@@ -46,18 +46,33 @@ def method_tables(methods: Sequence[Method]) -> list[Block]:
 def scores(methods: Sequence[Method]) -> Table:
     """Test scores over seeds with intervals."""
     speech = any(method.first.task == "emotion" for method in methods)
-    header = ("method", "split", "seeds", "accuracy", "95 % interval",
-              "UAR", *(("95 % interval",) if speech else ()), "macro F1", "loss")  # fmt: skip
+    header = (
+        "method",
+        "split",
+        "seeds",
+        "accuracy",
+        "95 % interval",
+        "UAR",
+        *(("95 % interval",) if speech else ()),
+        "macro F1",
+        "loss",
+    )
     rows = []
     for method in methods:
         uar = (interval_text(score_interval(method, "uar")),) if speech else ()
-        rows.append((
-            method.name, method.protocol + (" (speakers shared)" if method.leaky else ""),
-            str(len(method.scored)),
-            spread(method.values("accuracy")), interval_text(score_interval(method)),
-            spread(method.values("uar")), *uar,
-            spread(method.values("macro_f1")), spread(method.values("loss")),
-        ))  # fmt: skip
+        rows.append(
+            (
+                method.name,
+                method.protocol + (" (speakers shared)" if method.leaky else ""),
+                str(len(method.scored)),
+                spread(method.values("accuracy")),
+                interval_text(score_interval(method)),
+                spread(method.values("uar")),
+                *uar,
+                spread(method.values("macro_f1")),
+                spread(method.values("loss")),
+            )
+        )
     caption = (
         "Test part: mean ± sample standard deviation over seeds; intervals of the mean by resampling "
         f"the test {'speakers (samples, where no speakers are known)' if speech else 'samples'}"
@@ -68,27 +83,25 @@ def scores(methods: Sequence[Method]) -> Table:
 def recalls(methods: Sequence[Method]) -> Table:
     """Recall of each class, mean over seeds; a dash where a corpus lacks a class."""
     labels = list(dict.fromkeys(x for method in methods for x in method.scored[0].metrics.labels))
-    rows = tuple(
-        (method.name, *(number(_recall(method, label)) for label in labels)) for method in methods
-    )
+    rows = tuple((method.name, *(number(_recall(method, label)) for label in labels)) for method in methods)
     caption = "Recall of each class on the test part, mean over seeds"
     return Table(("method", *labels), rows, caption)
 
 
 def _recall(method: Method, label: str) -> float | None:
     metrics = [one.metrics for one in method.scored]
-    found = [
-        dict(zip(m.labels, zip(m.recall, m.support, strict=True), strict=True)) for m in metrics
-    ]
+    found = [dict(zip(m.labels, zip(m.recall, m.support, strict=True), strict=True)) for m in metrics]
     values = [one[label][0] for one in found if label in one and one[label][1]]
     return mean(values) if values else None
 
 
 def subsets(methods: Sequence[Method]) -> list[Block]:
     """Scores of the test part's subsets, mean over seeds (and folds, weighted by their items)."""
-    names = list(dict.fromkeys(
-        name for method in methods for run in method.runs for name in run.subsets.get("test", {})
-    ))  # fmt: skip
+    names = list(
+        dict.fromkeys(
+            name for method in methods for run in method.runs for name in run.subsets.get("test", {})
+        )
+    )
     if not names:
         return []
     score = "uar" if any(method.first.task == "emotion" for method in methods) else "accuracy"
@@ -114,7 +127,7 @@ def _subset_items(methods: Sequence[Method], name: str) -> str:
         sum(int(run.subsets.get("test", {}).get(name, {}).get("items", 0)) for run in one.runs)
         for method in methods
         for one in method.scored
-    } - {0}  # fmt: skip
+    } - {0}
     return " or ".join(thousands(size) for size in sorted(sizes))
 
 
@@ -134,8 +147,17 @@ def costs(methods: Sequence[Method]) -> Table:
         )
         for method in methods
     )
-    header = ("method", "what it is", "begins with", "trainable weights", "all weights",
-              "time of a training", "steps", "throughput", "peak memory")  # fmt: skip
+    header = (
+        "method",
+        "what it is",
+        "begins with",
+        "trainable weights",
+        "all weights",
+        "time of a training",
+        "steps",
+        "throughput",
+        "peak memory",
+    )
     return Table(header, rows, "What a training costs, mean over its runs", left=3)
 
 
