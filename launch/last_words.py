@@ -20,7 +20,7 @@ def last_line(words: str | None) -> str:
 
 
 def _words(failed: Sequence[RankStatus], text: str) -> str:
-    if text.startswith("error: "):
+    if last_line(text).startswith("error: "):
         return text
     first = next(status for status in failed if status.text == text)
     return f"{text}\nerror: rank {first.rank} (process {first.pid}) failed: {last_line(text)}"

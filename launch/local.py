@@ -68,7 +68,8 @@ def train(
     # Their start messages are about compilers and devices that are not used.
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     environment.setdefault("DS_ACCELERATOR", "cuda" if count_gpus() else "cpu")
-    code = run_ranks(rank_command(ranks, arguments), environment, ranks, words)
+    timeout = 60 * max((recipe.engine.timeout_minutes for recipe in recipes), default=float("inf"))
+    code = run_ranks(rank_command(ranks, arguments), environment, ranks, words, timeout)
     return _check_markers(recipes, ranks) if code == TRAINED else code
 
 

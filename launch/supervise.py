@@ -48,11 +48,16 @@ that it is in, and a wrapper passes on the Ctrl-C that the terminal has sent to 
 
 
 def run_ranks(
-    command: Sequence[str], environment: Mapping[str, str], ranks: int, words: Path | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    ranks: int,
+    words: Path | None = None,
+    timeout: float = float("inf"),
 ) -> int:
     """Start the ranks, see them end, and print, last of all, the error of the one that failed.
 
-    ``words`` is a folder that keeps what the ranks say of their end; None: it is not kept.
+    ``words`` is a folder that keeps what the ranks say of their end; None: it is not kept. Ranks that
+    are all suspended for ``timeout`` seconds hang; of other ways to hang the ranks tell themselves.
     Exit codes: 0, 1, 2 and 75 as in trainers/__main__.py; 128+n when signal n has ended everything
     at once. When this returns, no process that was started here is left.
     """
@@ -70,7 +75,7 @@ def run_ranks(
         watched = _Ranks(process, folder, ranks, others)
         patience = starters = 0.0
         try:
-            ended_by = _wait(watched, signals)
+            ended_by = _wait(watched, signals, timeout)
             watched.look()  # who has ended meanwhile has not been killed by what follows
             patience = 0.0 if ended_by or watched.running() else _GRACE
             starters = 0.0 if ended_by or ranks == 1 else _STARTERS
@@ -101,6 +106,8 @@ class _Ranks:
         """Ended without a word, before any rank had failed."""
         self.left: list[int] = []
         """Ended, in whatever way."""
+        self.suspended: list[int] = []
+        """Living, but stopped by a signal."""
         self._folder, self._others = folder, others
         self._processes: dict[int, psutil.Process | None] = {}
 
@@ -117,6 +124,7 @@ class _Ranks:
         if not self.in_state("failed", "hung_peer"):
             silent = [rank for rank in self.left if self.statuses[rank].state == "started"]
             self.vanished = silent
+        self.suspended = [rank for rank, process in self._processes.items() if _suspended(process)]
         return not ended or len(self.left) < len(self._processes)
 
     def in_state(self, *states: str) -> list[RankStatus]:
@@ -126,6 +134,10 @@ class _Ranks:
     def all_started(self) -> bool:
         """Whether a signal would reach every rank, and none unprepared."""
         return len(self.statuses) == self.size
+
+    def all_suspended(self) -> bool:
+        """Whether those that live would wait for ever, with nobody to notice."""
+        return bool(self.suspended) and len(self.suspended) + len(self.left) == len(self._processes)
 
     def running(self) -> bool:
         """Whether the launcher or a rank is left, as of the last look."""
@@ -139,10 +151,12 @@ class _Ranks:
                     process.send_signal(signal.SIGTERM)
 
 
-def _wait(ranks: _Ranks, signals: list[int]) -> int | None:
+def _wait(ranks: _Ranks, signals: list[int], timeout: float) -> int | None:
     """Return when the ranks have ended, or have to be ended; then with the signal that says so."""
     seen, asked, warned, deadline = 0, False, False, float("inf")
-    while ranks.look() and time.monotonic() < deadline:
+    suspended = 0.0  # counted, not taken from a clock, which runs on while this process is suspended
+    while ranks.look() and time.monotonic() < deadline and suspended < timeout:
+        suspended = suspended + _LOOK if ranks.all_suspended() else 0.0
         if new := signals[seen:]:
             final = [number for number in new if number in _AT_ONCE]
             if (final and warned) or not ranks.all_started():  # not started: nothing can be lost
@@ -183,6 +197,8 @@ def _outcome(ranks: _Ranks) -> tuple[int, str]:
         )
     if stuck := ranks.in_state("started"):
         names = ", ".join(f"{status.rank} (process {status.pid})" for status in stuck)
+        if ranks.suspended:
+            return FAILED, f"error: rank {names} was suspended (SIGSTOP) for too long and was killed"
         return FAILED, f"error: rank {names} did not end with the others and was killed"
     if not ranks.in_state("saved"):
         return TRAINED, ""
@@ -255,6 +271,13 @@ def _find(pid: int) -> psutil.Process | None:
         return psutil.Process(pid)
     except psutil.NoSuchProcess:
         return None
+
+
+def _suspended(process: psutil.Process | None) -> bool:
+    try:
+        return process is not None and process.status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lives(process: psutil.Process | None) -> bool:

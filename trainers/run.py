@@ -33,6 +33,7 @@ from trainers.loop import Loop, Summary, TrainingFailed
 from trainers.metrics import Metrics
 from trainers.models.freezing import ParameterReport
 from trainers.opening import Start, fetch_made, open_run, scratch_folder
+from trainers.ranks.standstill import ended_at_standstill
 from trainers.ranks.stopping import Stopped
 from trainers.ranks.world import World
 from trainers.subsets import subset_scores
@@ -95,8 +96,9 @@ def _fit(recipe: AnyRecipe, data: RunData, engine: Engine, report: ParameterRepo
     about_checkpoints = {"settings": settings_that_matter(recipe), "data": data.digests()}
     loop = Loop(engine, data, tracker, saver, about_checkpoints, start.state)
     try:
-        summary = loop.run()
-        finish(loop, start.folder, summary)
+        with ended_at_standstill(world):
+            summary = loop.run()
+            finish(loop, start.folder, summary)
     except Stopped:
         tracker.pause()
         raise

@@ -64,6 +64,17 @@ def test_a_rank_that_cannot_end_is_killed(ending: str, why: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
+def test_ranks_that_are_all_suspended_hang(ranks: int, tmp_path: Path) -> None:
+    """Nobody else could tell."""
+    with supervised(ranks, "freeze", tmp_path) as started:
+        assert started.wait() == 1, started.output
+        assert not started.marked()
+        (line,) = started.output.splitlines()
+        assert line.startswith("error: rank 0 (process")
+        assert line.count("(process") == ranks and "was suspended (SIGSTOP) for too long" in line
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 )

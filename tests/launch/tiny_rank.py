@@ -28,6 +28,8 @@ def rank_main(ending: str) -> int:
     if ending == "late" and culprit:
         time.sleep(3600)
     report("started")
+    if ending == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if ending == "finish":
         return leave("finished", 0)
     if ending == "input":
@@ -76,7 +78,7 @@ def supervise(ranks: int, ending: str) -> int:
     """As `sokhan train` does."""
     starter = "two" if ranks == 2 else "rank"
     command = [sys.executable, "-m", "tests.launch.tiny_rank", starter, ending]
-    return run_ranks(command, os.environ, ranks)
+    return run_ranks(command, os.environ, ranks, timeout=2.0)
 
 
 if __name__ == "__main__":
