@@ -39,6 +39,7 @@ from trainers.models.hubert_encoder import PaddedHubert
 from trainers.models.hubert_mlp import HubertMlpForAudioClassification
 from trainers.models.pruning import REMOVED_KEY, fill_removed, prune_heads
 from trainers.models.source import quiet_transformers
+from trainers.models.tokenizer import write_tokenizer
 
 FORMAT = 1
 SAMPLE_RATE = 16_000
@@ -82,7 +83,7 @@ def export_nli(
     """Write a BERT classifier, its regime applied, as ``folder``; see ``export_emotion``."""
     weights = _stock_weights(model, model.state_dict() if state is None else state)
     with new_folder(folder) as temporary:
-        tokenizer.save_pretrained(temporary)
+        write_tokenizer(tokenizer, temporary, model.settings.max_tokens)
         _write_model(model, weights, temporary, card, reading)
 
 

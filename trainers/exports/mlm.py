@@ -12,6 +12,7 @@ from configs.files import new_folder, write_json
 from trainers.exports.card import CardFacts, card_lines
 from trainers.exports.classifier import WEIGHTS, write_weights
 from trainers.models.bert_mlm import MlmModel, PairMlmModel
+from trainers.models.tokenizer import write_tokenizer
 
 
 def export_mlm(
@@ -30,7 +31,7 @@ def export_mlm(
     values["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     values.pop("_name_or_path", None)
     with new_folder(folder) as temporary:
-        tokenizer.save_pretrained(temporary)
+        write_tokenizer(tokenizer, temporary)
         write_weights(weights, temporary / WEIGHTS)
         write_json(temporary / "config.json", values)
         text = "\n".join(card_lines(card, "fill-mask", "bert", _about(model), _LIMITS, _USE))

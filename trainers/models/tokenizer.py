@@ -6,6 +6,7 @@ stays with it: می‌رود is می‌ + رود, so that prefixes and endings a
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from configs.errors import InputError
-from configs.files import new_folder
+from configs.files import new_folder, write_json
 from trainers.models.source import read_config, resolve_model
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -70,7 +71,25 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Write a tokenizer as a folder; it appears whole or not at all, an older one is replaced."""
     with new_folder(out) as temporary:
-        tokenizer.save_pretrained(temporary)
+        write_tokenizer(tokenizer, temporary)
+
+
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_tokens: int | None = None) -> None:
+    """Write a tokenizer's files into a folder, for transformers 4 and 5.
+
+    ``max_tokens``: where texts are cut by those who only say that they are to be cut; None: where the
+    tokenizer cuts them.
+    """
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name in both
+    if max_tokens is not None:
+        settings["model_max_length"] = max_tokens
+    for name in ("is_local", "local_files_only"):  # how this process had loaded it
+        settings.pop(name, None)
+    write_json(path, settings)
 
 
 def _pipeline() -> tuple:  # type: ignore[type-arg]

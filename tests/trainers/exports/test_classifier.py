@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedTokenizerBase,
+    pipeline,
 )
 
 from configs.errors import InputError
@@ -138,6 +139,29 @@ def test_nli_models(tmp_path: Path, kind: str, tokenizer: PreTrainedTokenizerBas
     assert again.settings == model.settings
     text = "یک دو"
     assert AutoTokenizer.from_pretrained(folder)(text, text) == tokenizer(text, text)
+
+
+def test_pipelines_cut_pairs_as_training_did(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Asked to cut, but not where; and by a class of tokenizer that transformers 4 has, too."""
+    model = small_bert(tmp_path / "bert").eval()
+    model.classifier.weight.data += 0.3 * torch.randn(model.classifier.weight.shape)
+    export_nli(model, None, tokenizer, tmp_path / "model", CARD)
+    longest = model.settings.max_tokens
+    pair = ("یک دو سه " * longest, "چهار پنج")
+    classify = pipeline("text-classification", model=str(tmp_path / "model"), top_k=None)
+    told = {
+        one["label"]: one["score"]
+        for one in classify({"text": pair[0], "text_pair": pair[1]}, truncation=True)
+    }
+    ours = tokenizer(*pair, truncation=True, max_length=longest, return_tensors="pt")
+    assert ours["input_ids"].shape == (1, longest)
+    with torch.no_grad():
+        logits = model(ours["input_ids"], ours["attention_mask"], ours["token_type_ids"])
+    expected = dict(zip(RELATIONS, logits.softmax(1)[0].tolist(), strict=True))
+    assert told == pytest.approx(expected, abs=1e-5)
+    settings = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not {"is_local", "local_files_only"} & settings.keys()
 
 
 def check_nli(model: NliModel, folder: Path) -> None:
