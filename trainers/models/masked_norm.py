@@ -7,31 +7,24 @@ Here they are taken over the clip's own frames, and the clip comes out as it wou
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
-def masked_group_norm(x: Tensor, valid_frames: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def masked_group_norm(
+    x: Tensor, valid_frames: Tensor | None, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
     """Normalise each channel of each clip over the clip's first ``valid_frames`` frames.
 
     ``x`` is (batch, channels, frames), ``valid_frames`` (batch,) integers from 1 to frames, best on
-    the CPU as they are read there, ``weight`` and ``bias`` (channels,). Statistics are in float32
-    whatever the type of ``x``, which the result has. What comes out beyond the valid frames means
-    nothing, but is finite.
+    the CPU as they are read there (None: all frames are valid), ``weight`` and ``bias`` (channels,).
+    Statistics are in float32 whatever the type of ``x``, which the result has. What comes out beyond
+    the valid frames means nothing, but is finite; its gradient must be zero.
     """
-    wide = x.float()
-    # One pass a clip for the statistics and one over the batch to apply them: masking the batch
-    # instead takes ten times as long, in copies of what is by far the model's largest tensor.
-    moments = [
-        torch.var_mean(clip[:, :frames], dim=1, correction=0)
-        for clip, frames in zip(wide, valid_frames.tolist(), strict=True)
-    ]
-    variance = torch.stack([variance for variance, _ in moments])
-    mean = torch.stack([mean for _, mean in moments])
-    scale = (variance + eps).rsqrt() * weight.float()
-    shift = bias.float() - mean * scale
-    return torch.addcmul(shift[:, :, None], wide, scale[:, :, None]).to(x.dtype)
+    normalised: Tensor = _MaskedGroupNorm.apply(x, valid_frames, weight, bias, eps)  # type: ignore[no-untyped-call]
+    return normalised
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -43,17 +36,65 @@ class MaskedGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor, valid_frames: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """(batch, channels, frames) -> the same; ``valid_frames`` None: all frames are valid."""
         assert self.num_groups == self.num_channels, "made for one group per channel"
-        if not (torch.is_grad_enabled() and self.weight.requires_grad):
-            return self._norm(x, valid_frames, self.weight, self.bias)
-        # Weight and bias must get their gradients in the same order whether clips are padded or
-        # not: DeepSpeed's ZeRO 2 reduces gradients in the order of their arrival, and would add
-        # one rank's weights to another's biases.
-        ones, zeros = torch.ones_like(self.weight), torch.zeros_like(self.bias)
-        plain = self._norm(x, valid_frames, ones, zeros)
-        return torch.addcmul(self.bias[:, None], plain, self.weight[:, None])
+        return masked_group_norm(x, valid_frames, self.weight, self.bias, self.eps)
 
-    def _norm(self, x: Tensor, valid_frames: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
-        if valid_frames is not None:
-            return masked_group_norm(x, valid_frames, weight, bias, self.eps)
-        wide = functional.group_norm(x.float(), self.num_groups, weight.float(), bias.float(), self.eps)
-        return wide.to(x.dtype)
+
+class _MaskedGroupNorm(torch.autograd.Function):
+    """One operation, with a derivative of its own: ``x`` is by far the model's largest tensor, and what
+    autograd would keep of the steps, and do for each of them, is several times that.
+
+    It also gives weight and bias their gradients in the same order whether clips are padded or not:
+    DeepSpeed's ZeRO 2 reduces gradients in the order of their arrival, and would add one rank's weights
+    to another's biases.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, valid_frames: Tensor | None, weight: Tensor, bias: Tensor, eps: float
+    ) -> Tensor:
+        wide = _at_least_float32(x)
+        variance, mean = _moments(wide, valid_frames)
+        deviations = (variance + eps).rsqrt()
+        ctx.save_for_backward(x, valid_frames, weight, mean, deviations)
+        scale = deviations * weight.to(wide.dtype)
+        shift = bias.to(wide.dtype) - mean * scale
+        return torch.addcmul(shift[:, :, None], wide, scale[:, :, None]).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, valid_frames, weight, mean, deviations = ctx.saved_tensors
+        wide, slope = _at_least_float32(x), _at_least_float32(gradients[0].contiguous())
+        clips, channels, frames = x.shape
+        with torch.autocast(x.device.type, enabled=False):
+            # Sums over time of the gradient and of its product with x, without keeping the product.
+            total = slope.sum(2)
+            rows = (clips * channels, 1, frames)
+            product = torch.bmm(slope.view(rows), wide.reshape(rows).mT).view(clips, channels)
+        along = (product - mean * total) * deviations  # with what was normalised, before the weight
+        of_weight, of_bias = along.sum(0).to(weight.dtype), total.sum(0).to(weight.dtype)
+        if not ctx.needs_input_grad[0]:
+            return None, None, of_weight, of_bias, None
+        counts: Any = frames if valid_frames is None else valid_frames.to(x.device)[:, None]
+        scale = deviations * weight.to(wide.dtype)
+        factor = -scale * deviations * along / counts
+        shift = -scale * total / counts - factor * mean
+        of_x = torch.addcmul(shift[:, :, None], wide, factor[:, :, None]).addcmul_(slope, scale[:, :, None])
+        for clip, count in enumerate([] if valid_frames is None else valid_frames.tolist()):
+            of_x[clip, :, count:] = 0.0
+        return of_x.to(x.dtype), None, of_weight, of_bias, None
+
+
+def _moments(wide: Tensor, valid_frames: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Variance and mean over time, each (batch, channels)."""
+    if valid_frames is None:
+        return torch.var_mean(wide, dim=2, correction=0)
+    # Clip by clip: masking the batch instead takes ten times as long, in copies.
+    moments = [
+        torch.var_mean(clip[:, :count], dim=1, correction=0)
+        for clip, count in zip(wide, valid_frames.tolist(), strict=True)
+    ]
+    return torch.stack([variance for variance, _ in moments]), torch.stack([mean for _, mean in moments])
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -47,6 +48,30 @@ def test_gradients_equal_each_clip_alone() -> None:
         (out * target[row : row + 1, :, :count]).sum().backward()
     for ours, theirs in zip(leaves, alone, strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_the_derivative_is_that_of_the_formula(padded: bool) -> None:
+    """Against differences, in double precision, also through a loss that is not linear."""
+    x, valid, weight, bias = (
+        tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs()
+    )
+    counts = valid if padded else None
+    mask = (torch.arange(50) < (valid if padded else torch.tensor([50] * 3))[:, None])[:, None]
+
+    def loss(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return (masked_group_norm(x, counts, weight, bias, 1e-5) * mask).sin().sum()
+
+    leaves = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+    assert torch.autograd.gradcheck(loss, leaves)
+
+
+def test_frozen_input_and_frozen_weights() -> None:
+    x, valid, weight, bias = inputs()
+    masked_group_norm(x, valid, weight.requires_grad_(), bias, 1e-5)[2, :, :2].sum().backward()
+    assert weight.grad is not None and bias.grad is None
+    masked_group_norm(x.requires_grad_(), valid, weight.detach(), bias, 1e-5)[0].square().sum().backward()
+    assert x.grad is not None and not x.grad[1:].any() and x.grad[0].any()
 
 
 def test_statistics_are_float32_under_bfloat16() -> None:
