@@ -17,7 +17,7 @@ _SHAPES = {
     "constraint": r"[A-Za-z0-9(\[][A-Za-z0-9._&|*(),\[\]-]{0,255}",
     "nodelist": r"[A-Za-z0-9][A-Za-z0-9._,\[\]-]{0,1023}",
     "exclude": r"[A-Za-z0-9][A-Za-z0-9._,\[\]-]{0,1023}",
-    "cpu_bind": r"[a-z][a-z_]{0,31}(:[0-9a-fx,]{1,256})?",
+    "cpu_bind": r"((quiet|verbose),)?[a-z][a-z_]{0,31}(:[0-9a-fx,]{1,256})?",
     "memory": r"\d{1,9}[KMGT]?",
     "gpu_type": _NAME,
     "mail_user": r"[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}(@[A-Za-z0-9][A-Za-z0-9.-]{0,127})?",

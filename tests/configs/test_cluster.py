@@ -174,7 +174,7 @@ GOOD: dict[str, list[str]] = {
     "constraint": ["a100", "a100|h100", "(intel&gpu)|knl", "[rack1*2,rack2*4]"],
     "nodelist": ["n1", "n[1-4,7],gpu01"],
     "exclude": ["n[1-4]"],
-    "cpu_bind": ["none", "cores", "rank_ldom", "map_cpu:0,8,16", "mask_cpu:0xff,0xff00"],
+    "cpu_bind": ["none", "cores", "verbose,cores", "rank_ldom", "map_cpu:0,8,16", "mask_cpu:0xff,0xff00"],
     "memory": ["0", "64G", "512000M"],
     "gpu_type": ["a100", "nvidia_h100_80gb", "3g.40gb"],
     "mail_user": ["me", "first.last+jobs@example.org"],
