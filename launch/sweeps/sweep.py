@@ -79,11 +79,14 @@ def left_to_do(
     return [member for member, status in zip(trainings, found, strict=True) if status.state not in done]
 
 
-def check_all(trainings: Sequence[GridMember], ranks: int, gpus: int, beginning: Beginning) -> None:
-    """Raise InputError, naming the training, for what one would stumble over in its first second."""
+def check_all(
+    trainings: Sequence[GridMember], ranks: int, gpus: int, beginning: Beginning, grid: Path
+) -> None:
+    """Raise InputError, naming the training, for what one would stumble over in its first second.
+    The head of the file ``grid`` says how shards are made."""
     for member in trainings:
         try:
-            check(member.recipe, ranks, gpus, beginning)
+            check(member.recipe, ranks, gpus, beginning, grid)
         except InputError as error:
             raise InputError(f"{member.label}: {error}") from None
 

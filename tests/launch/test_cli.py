@@ -50,6 +50,20 @@ def test_print_config_of_a_job_shows_the_sites_fields(
     assert "entity: ours" in shown and "folder: elsewhere" in shown
 
 
+def test_shards_that_are_missing_are_made_by_the_command_in_the_recipes_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM
+    assert main(["train", "demo/bert_full"]) == 2
+    pack = "`sokhan pack synthetic-farstail --out demo/shards/synthetic-farstail`"
+    assert f"make one with {pack}" in capsys.readouterr().err
+    assert main(["sweep", "demo/report_text"]) == 2  # of a grid, the one in its own head
+    assert (
+        "make one with `sokhan pack synthetic-farstail --samples 900 --out demo/" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -267,6 +267,23 @@ def test_reports_of_nothing_finished_are_refused(text_shards: Path, tmp_path: Pa
     assert for_report([tmp_path]).runs == [tmp_path]  # a run directory, for the report to judge
 
 
+def test_a_dry_run_says_where_an_encoder_that_is_not_here_comes_from(
+    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM
+    assert main(["sweep", "farstail/small", "--dry-run", "--data.shards", str(text_shards)]) == 0
+    told = capsys.readouterr().out
+    assert "expected: 15 not known: their encoder models/bert_tiny_pairs is not there yet\n" in told
+    export = "sokhan export runs/bert_tiny_pairs/... --out models/bert_tiny_pairs"
+    assert f"not on this machine yet: models/bert_tiny_pairs; make it with `{export}`\n" in told
+    own = ["--model.pretrained", "own/base"]
+    assert main(["sweep", "farstail/small", "--dry-run", "--data.shards", str(text_shards), *own]) == 0
+    told = capsys.readouterr().out
+    assert "own/base (its size is guessed from its name); a model of the hub is fetched with" in told
+    assert "`sokhan download model own/base`" in told and "`sokhan export RUN --out own/base`" in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
