@@ -267,6 +267,28 @@ def test_reports_of_nothing_finished_are_refused(text_shards: Path, tmp_path: Pa
     assert for_report([tmp_path]).runs == [tmp_path]  # a run directory, for the report to judge
 
 
+def test_what_is_no_run_is_told_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("sweeps/tried/sweep.yaml", "bert/one/config.yaml", "bert/two/config.yaml"):
+        (tmp_path / "runs" / file).parent.mkdir(parents=True)
+        (tmp_path / "runs" / file).touch()
+    for path, told in {
+        "runs/sweeps/farstail-small": "no sweep was trained here yet (no sweep.yaml); `sokhan sweep "
+        "farstail/small` does; sweeps there: runs/sweeps/tried",
+        "runs/sweeps/mine": "no sweep was trained here yet (no sweep.yaml); `sokhan sweep GRID` does; sweeps",
+        "runs": "no run directory, but a folder of them; name one or several, such as runs/sweeps/tried, "
+        "runs/bert/one, runs/bert/two",
+        "runs/bert": "no run directory, but a folder of them; name one or several, such as runs/bert/one, ",
+        "runs/sweeps": "no run directory, but a folder of them; name one or several, such as ",
+        "farstail/smal": "no such run directory, sweep or grid; did you mean farstail/small?",
+        "nothing": "no such run directory; a run lies in runs/<recipe>/<name>, a sweep in runs/sweeps/<name>",
+    }.items():
+        assert main(["report", path]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {path}: {told}")
+
+
 def test_a_dry_run_says_where_an_encoder_that_is_not_here_comes_from(
     text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
