@@ -40,6 +40,7 @@ _COMMAND_OPTIONS = (
     "site",
     "wait",
     "dry_run",
+    "at_most",
     "slurm.nodes",
     "slurm.tasks_per_node",
     "slurm.partition",

@@ -22,7 +22,6 @@ def add_commands(commands: Any) -> None:
         description="RECIPE is a YAML file or the name of a shipped one. Any field of it can "
         "be set: --optim.lr 3e-5 --engine.zero 2. "
         "`--print_config` shows all fields and where they stand.",
-        allow_abbrev=False,
     )
     train.add_argument("--ranks", type=int, help="processes (default: one a GPU, else one)")
     add_options(train)
@@ -36,7 +35,6 @@ def add_commands(commands: Any) -> None:
         description="Takes what `sokhan train` takes. --slurm.FIELD says what to ask the cluster for: "
         "--slurm.nodes 2 --slurm.tasks_per_node 8 --slurm.partition gpu --slurm.time 12h; "
         "docs/slurm.md lists all. A site file holds a cluster's standing settings.",
-        allow_abbrev=False,
     )
     add_cluster_options(submit)
     add_options(submit)

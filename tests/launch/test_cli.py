@@ -91,6 +91,41 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert not Path("never").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (
+            "report runs --ot x",
+            "sokhan report: unknown option --ot; did you mean --out?; see `sokhan report --help`",
+        ),
+        ("export x --ot=y", "sokhan export: unknown option --ot; did you mean --out?"),
+        ("predic x", "sokhan: argument COMMAND: invalid choice: 'predic'; did you mean predict?"),
+        ("pack shemoo a.zip", "sokhan pack: argument CORPUS: invalid choice: 'shemoo'; did you mean shemo?"),
+        (
+            "pack farstail x --no-stopword --out y",
+            "sokhan pack farstail: unknown option --no-stopword; did you mean ",
+        ),
+        ("split x speaker --fold 5", "sokhan split: unknown option --fold; did you mean --folds?"),
+        (
+            "submit demo/hubert --cluster slrum",
+            "sokhan submit: argument --cluster: invalid choice: 'slrum'; did you ",
+        ),
+        ("--hlep", "sokhan: unknown option --hlep; did you mean --help?"),
+        ("logs x --sideways", "sokhan logs: unknown option --sideways; see `sokhan logs --help`"),
+        ("split x", "sokhan split: the following arguments are required: protocol; see"),
+        ("recipes demo", "sokhan recipes: does not take demo; see"),
+    ],
+)
+def test_misspelt_words_are_told_with_the_nearest(
+    typed: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(typed.split())
+    assert stopped.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"error: {message}") and errors.count("\n") == 1
+
+
 def test_the_other_kind_of_shards_is_refused_before_any_process_starts(
     text_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
