@@ -151,6 +151,25 @@ def test_pack_split_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "split speaker4-fold4" in capsys.readouterr().out
     assert main(["split", out, "official"]) == 2
     assert "no split of its own" in capsys.readouterr().err
+    again = ["split", out, "speaker", "--folds", "4", "--allow-empty-class"]
+    fold = Path(out, "splits", "speaker4-fold4.npy")
+    before = fold.stat()
+    assert main(again) == 0
+    assert "split speaker4-fold4: unchanged, train " in capsys.readouterr().out
+    assert fold.stat().st_mtime_ns == before.st_mtime_ns
+    tables = [path.read_bytes() for path in sorted(fold.parent.iterdir())]
+    other = [*again, "--seed", "1"]
+    assert main(other) == 2
+    assert "has another split 'speaker4-fold1' already" in capsys.readouterr().err
+    assert [path.read_bytes() for path in sorted(fold.parent.iterdir())] == tables
+    assert main([*other, "--name", "mine"]) == 0
+    assert main([*other, "--overwrite"]) == 0
+    assert "split speaker4-fold4: train " in capsys.readouterr().out
+    assert main(again) == 2
+    for path in fold.parent.glob("speaker4-*.npy"):
+        path.write_bytes(b"damaged")  # what does not count is made again
+    assert main(again) == 0
+    capsys.readouterr()
     plots = tmp_path / "plots"
     assert main(["inspect", out, "--split", "reference", "--plots", str(plots)]) == 0
     shown = capsys.readouterr().out
