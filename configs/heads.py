@@ -1,12 +1,24 @@
-"""Commands that stand in the comment at the head of a recipe or grid, for messages about what is missing."""
+"""What the comment at the head of a recipe or grid says: what it is for, and the commands before it."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from itertools import takewhile
 from pathlib import Path
 
 from configs.load import FOLDER, shipped_recipes
+
+_LONGEST = 110
+"""Characters of a sentence in a list."""
+
+
+def first_sentence(file: Path) -> str:
+    """Of the comment at the head of a YAML file: what it is for, without what stands in brackets, and
+    cut where it is very long."""
+    lines = takewhile(lambda line: line.startswith("# "), file.read_text(encoding="utf-8").splitlines())
+    text = re.sub(r" \([^)]*\)", "", " ".join(line.removeprefix("# ") for line in lines))
+    return textwrap.shorten(re.split(r"\.(?: |$)", text)[0], _LONGEST, placeholder=" ...")
 
 
 def command_that_makes(folder: str, file: Path | None) -> str:

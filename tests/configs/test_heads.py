@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.heads import command_that_makes, shipped_file
-from configs.load import load_recipe, shipped_recipes
+from configs.grid import shipped_grids
+from configs.heads import command_that_makes, first_sentence, shipped_file
+from configs.load import FOLDER, load_recipe, shipped_recipes
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith("demo/")])
@@ -28,3 +29,19 @@ def test_only_commands_of_the_head_that_make_that_folder_count(tmp_path: Path) -
     assert command_that_makes("shards/farstail", file) == ""
     assert command_that_makes("shards/shemo", tmp_path / "none.yaml") == ""
     assert command_that_makes("shards/shemo", None) == "" and shipped_file("mine") is None
+
+
+def test_every_recipe_and_grid_says_in_a_line_what_it_is_for() -> None:
+    for name in [*shipped_recipes(), *shipped_grids()]:
+        sentence = first_sentence((FOLDER / name).with_suffix(".yaml"))
+        assert 20 < len(sentence) <= 110 and "#" not in sentence and "  " not in sentence
+
+
+def test_a_sentence_ends_at_its_full_stop(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "# ShEMO (Nezami et al. 2019) at a rate\n# of 0.5, twice. More.\n#\n#   sokhan x\ntask: emotion\n"
+    )
+    assert first_sentence(file) == "ShEMO at a rate of 0.5, twice"
+    file.write_text("task: emotion\n")
+    assert first_sentence(file) == ""

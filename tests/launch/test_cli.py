@@ -19,6 +19,20 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     return subprocess.run([*SOKHAN, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
+def test_recipes_and_grids_are_listed_with_what_they_are_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    recipes, grids = capsys.readouterr().out.split("grids, for `sokhan sweep`:\n")
+    assert recipes.startswith("recipes, for `sokhan train`:\n  demo/bert_embeddings_last  ")
+    assert (
+        "  farstail/parsbert_full             FarsTail with ParsBERT, regime 1: everything trains\n"
+        in recipes
+    )
+    assert (
+        "  farstail/regimes                   The five regimes on FarsTail, each with five seeds: 25 t"
+        in grids
+    )
+
+
 def test_recipes_come_first() -> None:
     typed = ["train", "a.yaml", "demo/b", "--seed", "1", "--ranks", "2"]
     assert split_recipes(typed) == (
