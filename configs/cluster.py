@@ -16,7 +16,8 @@ from typing import Any
 
 from configs.check_slurm import check_slurm
 from configs.errors import InputError
-from configs.load import FOLDER, check_keys, flatten, is_site, nearest, one_line, read_yaml
+from configs.kinds import wrong_value
+from configs.load import FOLDER, all_keys, check_keys, flatten, is_site, nearest, one_line, read_yaml
 from configs.slurm import SlurmConfig
 
 SITE = "SOKHAN_SITE"
@@ -103,7 +104,8 @@ def _parse(where: str, document: dict[str, Any], overrides: Sequence[str]) -> Sl
         config = parser.parse_args(list(overrides), namespace=config)
         return SlurmConfig(**vars(parser.instantiate(config).slurm))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: {one_line(error)}") from None
+        kinds = dict(all_keys(SlurmConfig, "slurm."))
+        raise InputError(f"{where}: {wrong_value(one_line(error), kinds)}") from None
 
 
 def _recipe_words(where: str, document: Any) -> tuple[str, ...]:

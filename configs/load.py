@@ -22,6 +22,7 @@ import yaml
 
 from configs.check import check_recipe
 from configs.errors import InputError
+from configs.kinds import wrong_value
 from configs.schema import EmotionRecipe, MlmRecipe, NliRecipe
 
 AnyRecipe = EmotionRecipe | NliRecipe | MlmRecipe
@@ -39,6 +40,7 @@ _COMMAND_OPTIONS = (
     "site",
     "wait",
     "dry_run",
+    "at_most",
     "slurm.nodes",
     "slurm.tasks_per_node",
     "slurm.partition",
@@ -79,7 +81,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         config = parser.parse_args(list(overrides), namespace=config)
         recipe = recipe_class(**vars(parser.instantiate(config)))
     except (ArgumentError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: {one_line(error)}") from None
+        raise InputError(f"{where}: {wrong_value(one_line(error), dict(all_keys(recipe_class)))}") from None
     if not recipe.recipe:
         recipe = dataclasses.replace(recipe, recipe=path.stem)
     check_recipe(recipe)
@@ -87,20 +89,33 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Path of a recipe file. Raises InputError with the nearest shipped names."""
+    """Path of a recipe file. Raises InputError with the nearest shipped names, if there are near ones."""
     path = Path(name)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a recipe; name shards with --data.shards {path}")
     shipped = FOLDER / path.with_suffix(".yaml")
     if not path.is_absolute() and shipped.is_file():
         return shipped
-    known = shipped_recipes()
-    near = difflib.get_close_matches(str(name), known, 3, 0.4) or known
-    if path.is_dir():
-        raise InputError(f"{name}: is a folder, not a recipe; name shards with --data.shards {name}")
-    raise InputError(
-        f"{name}: no such recipe; the nearest are {', '.join(near)} (`sokhan recipes` lists all)"
-    )
+    near = _near(str(name), shipped_recipes())
+    what = "file" if _is_path(str(name), near) else "recipe"
+    nearest = f"the nearest {'are' if len(near) > 1 else 'is'} {', '.join(near)} (`sokhan recipes` lists all)"
+    fix = "give the path of a YAML file, or a name that `sokhan recipes` lists"
+    raise InputError(f"{name}: no such {what}; {nearest if near else fix}")
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """At most three of the shipped names that ``name`` may have been meant to be."""
+    plain = str(Path(name).with_suffix(""))
+    whole = difflib.get_close_matches(plain, known, 3, 0.7)
+    last = [other for other in known if other.rpartition("/")[2] == plain.rpartition("/")[2]]
+    return list(dict.fromkeys([*last, *whole]))[:3]
+
+
+def _is_path(name: str, near: Sequence[str]) -> bool:
+    """Whether a file must have been meant, not a shipped recipe."""
+    return name.endswith((".yaml", ".yml")) or name.startswith((".", "/", "~")) or ("/" in name and not near)
 
 
 def shipped_recipes() -> list[str]:
@@ -230,18 +245,18 @@ def _parser(recipe_class: type[AnyRecipe]) -> Any:
     return parser
 
 
-def _keys(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def all_keys(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All dotted keys of a dataclass with their types, sections included."""
     hints = typing.get_type_hints(kind)
     for f in dataclasses.fields(kind):
         yield prefix + f.name, hints[f.name]
         if dataclasses.is_dataclass(hints[f.name]):
-            yield from _keys(hints[f.name], f"{prefix}{f.name}.")
+            yield from all_keys(hints[f.name], f"{prefix}{f.name}.")
 
 
 def check_keys(where: str, document: dict[str, Any], kind: Any) -> None:
     """Raise InputError, with the nearest, for a key that the dataclass ``kind`` does not have."""
-    known = dict(_keys(kind))
+    known = dict(all_keys(kind))
     for key, value in _document_items(document):
         _check_key(where, key, known)
         if dataclasses.is_dataclass(known.get(key)) and not isinstance(value, dict):
@@ -263,7 +278,7 @@ def _document_items(document: dict[str, Any], prefix: str = "") -> Iterator[tupl
 
 def _check_flags(arguments: Sequence[str], kind: Any) -> None:
     """Every ``--key`` or ``--key=value`` must name a field; values are checked by their types."""
-    known = dict(_keys(kind))
+    known = dict(all_keys(kind))
     flags = [a[2:].split("=")[0] for a in arguments if a.startswith("--")]
     for key in flags:
         if key not in known:

@@ -170,14 +170,14 @@ def write_index(root: Path, manifest: Manifest, columns: dict[str, NDArray[Any]]
     partial.replace(root / MANIFEST)
 
 
-def open_index(root: Path | str) -> ShardIndex:
-    """Open a shard folder. Raises InputError where it is not a complete one."""
+def open_index(root: Path | str, made_by: str = "") -> ShardIndex:
+    """Open a shard folder. Raises InputError where it is not a complete one; ``made_by`` is the command
+    to type then, where it is known."""
     root = Path(root)
     path = root / MANIFEST
     if not path.is_file():
-        raise InputError(
-            f"{root}: not a packed corpus (no {MANIFEST}); make one with `sokhan pack CORPUS --out {root}`"
-        )
+        command = made_by or f"sokhan pack CORPUS --out {root}"
+        raise InputError(f"{root}: not a packed corpus (no {MANIFEST}); make one with `{command}`")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.pop("format") != FORMAT:

@@ -65,6 +65,14 @@ def save_split(index: ShardIndex, split: Split) -> None:
     partial.replace(folder / f"{split.name}.json")
 
 
+def saved_split(index: ShardIndex, name: str) -> Split | None:
+    """The table of that name; None if there is none that counts: damaged, or made for other shards."""
+    try:
+        return load_split(index, name) if name in split_names(index.root) else None
+    except InputError:
+        return None
+
+
 def split_names(root: Path) -> list[str]:
     """Names of all splits of a shard folder, the preferred one first."""
     names = sorted(p.stem for p in (root / "splits").glob("*.json"))

@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from configs.errors import InputError
 from launch.commands import baselines, corpus, export, jobs, pack, predict, run, sweep
+from launch.parser import Command
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands with their options."""
-    parser = argparse.ArgumentParser(
-        prog="sokhan",
-        description="Fine-tune speech and Persian text encoders: pack, train, report.",
-        allow_abbrev=False,
+    parser = Command(
+        prog="sokhan", description="Fine-tune speech and Persian text encoders: pack, train, report."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Command)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     pack.add_commands(commands)
     corpus.add_commands(commands)
     run.add_commands(commands)
@@ -30,13 +28,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Command(argparse.ArgumentParser):
-    """One command: an option is given by its whole name, as everywhere else."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     parser = build_parser()
@@ -44,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slurm, arguments = pack.split_slurm(arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("train", "submit", "sweep"):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.parser.refuse(rest)
     options.recipes, options.overrides = recipes, rest
     options.slurm, options.typed = slurm, arguments
     try:

@@ -19,6 +19,7 @@ from configs.access import group_id
 from configs.beginning import Beginning
 from configs.check import check_kind, check_ranks
 from configs.errors import InputError
+from configs.heads import command_that_makes, shipped_file
 from configs.load import AnyRecipe, free_run_folder, left_to_train, load_recipe, run_folder
 from configs.rank_status import COMMAND, FAILED, TRAINED
 from launch.slurm.code import ROOT, importing_from
@@ -83,24 +84,32 @@ def load_unfinished(names: Sequence[str], overrides: Sequence[str], beginning: B
     return recipes
 
 
-def check(recipe: AnyRecipe, ranks: int, gpus: int, beginning: Beginning) -> None:
+def check(recipe: AnyRecipe, ranks: int, gpus: int, beginning: Beginning, grid: Path | None = None) -> None:
     """Raise InputError for what a training would stumble over in its first second.
 
-    ``gpus`` are those of the machine that is to train; 0: none, or not known.
+    ``gpus`` are those of the machine that is to train; 0: none, or not known. ``grid``: the file of
+    the grid that the training belongs to.
     """
     if ranks < 1:
         raise InputError(f"--ranks {ranks}: use at least 1")
-    from data_shards.index import open_index
+    from data_shards.index import MANIFEST, open_index
     from data_shards.splits import load_split
 
     check_ranks(recipe, ranks)
     group_id(recipe.output.group)
     if gpus and ranks > gpus:
         raise InputError(f"--ranks {ranks}: this machine has {gpus} GPU(s); use at most as many ranks")
-    index = open_index(recipe.data.shards)
+    there = (Path(recipe.data.shards) / MANIFEST).is_file()
+    index = open_index(recipe.data.shards, "" if there else _packing(recipe, grid))
     check_kind(recipe, index.manifest.kind)
     load_split(index, recipe.data.split)
     free_run_folder(recipe, beginning.overwrite)
+
+
+def _packing(recipe: AnyRecipe, grid: Path | None) -> str:
+    """The command that makes a recipe's shards, if the head of its grid or of its file names one."""
+    folder = recipe.data.shards
+    return command_that_makes(folder, grid) or command_that_makes(folder, shipped_file(recipe.recipe))
 
 
 def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:

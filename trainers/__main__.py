@@ -2,7 +2,7 @@
 
 Started alone it is a one-rank run; ``sokhan train``, ``deepspeed --module trainers``, torchrun and
 srun start one a rank. Exit codes: 0 trained; 1 training failed; 2 the user's input is wrong; 75
-stopped by a signal after saving, to be started again to go on; 130 ended at once by a second Ctrl-C.
+stopped by a signal, all saved, to be started again to go on; 130 ended at once by a second Ctrl-C.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from configs.rank_status import (
     report,
     withdraw,
 )
-from trainers.ranks.stopping import Stopped, watch_signals
+from trainers.ranks.stopping import Stopped, StoppedEarly, watch_signals
 
 if TYPE_CHECKING:
     from trainers.ranks.world import World
@@ -112,14 +112,22 @@ def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
         except Stopped as stopped:
             ending = Ending("saved", STOPPED)
             if world.main:
-                how = f"the same command{' without ' + flags if flags else ''} goes on"
-                print(f"stopped after saving: {stopped}; {how}", flush=True)
+                print(_stopping(stopped, flags), flush=True)
         leave_world(world)
     except KeyboardInterrupt:
         ending = Ending("failed", _INTERRUPTED, "stopped at once: what was not saved is lost")
     except Exception as error:
         ending = _failure(error, world)
     _leave(ending, world)
+
+
+def _stopping(stopped: Stopped, flags: str) -> str:
+    """How a stopped run goes on. With nothing saved the flags still mean what they meant: an older run
+    may still be there."""
+    if isinstance(stopped, StoppedEarly):
+        return f"stopped before there was anything to save: {stopped}; the same command starts it again"
+    how = f"the same command{' without ' + flags if flags else ''} goes on"
+    return f"stopped after saving: {stopped}; {how}"
 
 
 def _failure(error: Exception, world: World | None) -> Ending:

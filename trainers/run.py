@@ -34,7 +34,7 @@ from trainers.metrics import Metrics
 from trainers.models.freezing import ParameterReport
 from trainers.opening import Start, fetch_made, open_run, scratch_folder
 from trainers.ranks.standstill import ended_at_standstill
-from trainers.ranks.stopping import Stopped
+from trainers.ranks.stopping import Stopped, StoppedEarly, nothing_to_save
 from trainers.ranks.world import World
 from trainers.subsets import subset_scores
 from trainers.tasks.cached_emotion import CachedEmotionTask
@@ -51,7 +51,8 @@ from trainers.tracking.wandb_run import open_wandb
 def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     """Train, or go on training, evaluate with the best weights, export; returns the run directory.
 
-    Raises Stopped on all ranks when a signal asked for it and all is saved.
+    Raises Stopped on all ranks when a signal asked for it and all is saved, StoppedEarly where there is
+    nothing to save yet.
     """
     check_ranks(recipe, world.size)
     limit_threads()
@@ -60,7 +61,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     index = open_index(Path(recipe.data.shards))
     check_kind(recipe, index.manifest.kind)
     split = load_split(index, recipe.data.split)
-    with scratch_folder(recipe, world) as scratch:
+    with nothing_to_save(), scratch_folder(recipe, world) as scratch:
         # Whatever can be wrong shows before an older run gives way to this one.
         world.main_first(lambda: fetch_made(recipe, beginning, scratch, world))
         data = RunData(recipe, index, split, open_task(recipe, index, split, scratch, world), world)
@@ -99,8 +100,10 @@ def _fit(recipe: AnyRecipe, data: RunData, engine: Engine, report: ParameterRepo
         with ended_at_standstill(world):
             summary = loop.run()
             finish(loop, start.folder, summary)
-    except Stopped:
+    except Stopped as stopped:
         tracker.pause()
+        if not loop.state.step:
+            raise StoppedEarly(str(stopped)) from None
         raise
     except TrainingFailed:  # on all ranks, so what was finite before can still be saved
         with contextlib.suppress(InputError):

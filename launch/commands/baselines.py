@@ -17,7 +17,6 @@ def add_commands(commands: Any) -> None:
         help="score what needs no neural network: majority, word overlap, functionals, ...",
         description="Text: majority class, word overlap, hypothesis only, bag of words. Speech: majority "
         "class, each speaker's majority, logistic regression on functionals of the clip.",
-        allow_abbrev=False,
     )
     baselines.add_argument("shards", type=Path)
     baselines.add_argument("--split", default="", help="name of the split (default: the usual one)")

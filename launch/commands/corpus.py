@@ -22,6 +22,7 @@ def add_commands(commands: Any) -> None:
     split.add_argument("--folds", type=int, default=1, help="speaker: k folds make k splits")
     split.add_argument("--name", help="name of the table (default: the protocol's)")
     split.add_argument("--allow-empty-class", action="store_true", help="accept a part without some class")
+    split.add_argument("--overwrite", action="store_true", help="replace another table of that name")
     split.set_defaults(run=run_split)
 
     inspect = commands.add_parser("inspect", help="counts, overlaps and distributions of packed shards")
@@ -36,9 +37,29 @@ def run_split(options: argparse.Namespace) -> int:
     from data_shards.index import open_index
 
     index = open_index(options.shards)
-    for split in make_splits(index, options.protocol, options.seed, options.folds, options.name):
+    splits = make_splits(index, options.protocol, options.seed, options.folds, options.name)
+    if not options.overwrite:
+        for split in splits:  # all of them before the first is written
+            refuse_other(index, split)
+    for split in splits:
         save(index, split, options.allow_empty_class)
     return 0
+
+
+def refuse_other(index: ShardIndex, split: Split) -> None:
+    """Raise InputError if there is a table of that name that divides otherwise: runs may rest on it."""
+    from data_shards.splits import saved_split
+
+    older = saved_split(index, split.name)
+    if older is not None and not _divides_alike(older, split):
+        raise InputError(
+            f"{index.root}: has another split {split.name!r} already ({older.protocol}, seed {older.seed}); "
+            "give this one a name with --name, or replace the older one with --overwrite"
+        )
+
+
+def _divides_alike(one: Split, other: Split) -> bool:
+    return one.names == other.names and bool((one.codes == other.codes).all())
 
 
 def usual_protocol(index: ShardIndex) -> str:
@@ -88,14 +109,17 @@ def make_splits(index: ShardIndex, protocol: str, seed: int, folds: int, name: s
 
 
 def save(index: ShardIndex, split: Split, allow_empty_class: bool) -> None:
-    """Check, write and announce a split."""
-    from data_shards.splits import check_classes, save_split, speaker_overlap
+    """Check, write and announce a split, or say that it was there."""
+    from data_shards.splits import check_classes, save_split, saved_split, speaker_overlap
 
     if not allow_empty_class:
         check_classes(index, split)
-    save_split(index, split)
+    older = saved_split(index, split.name)
+    same = older is not None and _divides_alike(older, split)
+    if not same:
+        save_split(index, split)
     counts = ", ".join(f"{part} {len(split.rows(part))}" for part in split.names)
-    print(f"split {split.name}: {counts} ({split.protocol})")
+    print(f"split {split.name}: {'unchanged, ' if same else ''}{counts} ({split.protocol})")
     for note, count in split.notes.items():
         print(f"  {note}: {count}")
     shared = {pair: n for pair, n in speaker_overlap(index, split).items() if n}

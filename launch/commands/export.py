@@ -14,7 +14,6 @@ def add_commands(commands: Any) -> None:
         help="write a checkpoint of a run as a model folder",
         description="A finished run has its best weights in model/ already; this is for others, such as "
         "those of each epoch of a pre-training (checkpoint.keep).",
-        allow_abbrev=False,
     )
     export.add_argument("run_folder", type=Path, metavar="RUN")
     export.add_argument("--checkpoint", default="", help="step-N or step-N-evaluated; the newest")

@@ -20,7 +20,6 @@ def add_commands(commands: Any) -> None:
         description="Writes a table: key or path, prediction, and the probability of each class; with "
         "labels also these and the loss, as in eval/predictions-test.csv, and the scores on stderr. "
         "Inputs are read as in training. On a GPU if there is one.",
-        allow_abbrev=False,
     )
     predict.add_argument("model", type=Path, metavar="MODEL", help="run directory, or exported model folder")
     predict.add_argument(

@@ -22,7 +22,6 @@ def add_commands(commands: Any) -> None:
         description="RECIPE is a YAML file or the name of a shipped one. Any field of it can "
         "be set: --optim.lr 3e-5 --engine.zero 2. "
         "`--print_config` shows all fields and where they stand.",
-        allow_abbrev=False,
     )
     train.add_argument("--ranks", type=int, help="processes (default: one a GPU, else one)")
     add_options(train)
@@ -36,7 +35,6 @@ def add_commands(commands: Any) -> None:
         description="Takes what `sokhan train` takes. --slurm.FIELD says what to ask the cluster for: "
         "--slurm.nodes 2 --slurm.tasks_per_node 8 --slurm.partition gpu --slurm.time 12h; "
         "docs/slurm.md lists all. A site file holds a cluster's standing settings.",
-        allow_abbrev=False,
     )
     add_cluster_options(submit)
     add_options(submit)
@@ -59,7 +57,7 @@ def add_commands(commands: Any) -> None:
     model.add_argument("--revision", help="commit to pin")
     download.set_defaults(run=run_download)
 
-    recipes = commands.add_parser("recipes", help="list the recipes that come with sokhan")
+    recipes = commands.add_parser("recipes", help="list the recipes and grids that come with sokhan")
     recipes.set_defaults(run=run_recipes)
 
     demo = commands.add_parser("demo", help="pack, train and report on generated corpora: the whole path")
@@ -177,10 +175,18 @@ def run_download(options: argparse.Namespace) -> int:
 
 
 def run_recipes(options: argparse.Namespace) -> int:
-    """List recipe names."""
-    from configs.load import shipped_recipes
+    """List recipes and grids by name, with the first sentence of each file."""
+    from configs.grid import shipped_grids
+    from configs.heads import first_sentence
+    from configs.load import FOLDER, shipped_recipes
 
-    print("\n".join(shipped_recipes()))
+    recipes, grids = shipped_recipes(), shipped_grids()
+    width = max(map(len, [*recipes, *grids]))
+    for heading, names in (("recipes, for `sokhan train`", recipes), ("grids, for `sokhan sweep`", grids)):
+        print(f"{heading}:")
+        for name in names:
+            sentence = first_sentence((FOLDER / name).with_suffix(".yaml"))
+            print(f"  {name:{width}}  {sentence}".rstrip())
     return 0
 
 

@@ -17,7 +17,6 @@ def add_commands(commands: Any) -> None:
         usage="sokhan sweep GRID [--at_most N] [--slurm.FIELD VALUE]... [--FIELD VALUE]...",
         description="GRID is a YAML file or the name of a shipped one; docs/sweeps.md says what stands "
         "in it. Fields hold for all trainings. Typed again, it trains what has failed or is missing.",
-        allow_abbrev=False,
     )
     add_cluster_options(sweep)
     add_options(sweep)

@@ -22,7 +22,7 @@ from configs.errors import InputError
 from launch.doctor.cluster_facts import ClusterFacts, accounting_answers, cluster_facts
 from launch.doctor.site_file import remarks, runs_folder, write_site
 from launch.local import count_gpus
-from launch.slurm.scheduler import SchedulerError
+from launch.slurm.scheduler import SchedulerDown, SchedulerError
 
 _MAIN = (
     "torch",
@@ -51,23 +51,28 @@ _DEEP = (
 class Finding:
     """One line."""
 
-    level: Literal["ok", "note", "missing"]
-    """missing: something that is needed is not there or does not work."""
+    level: Literal["ok", "note", "not here", "missing"]
+    """not here: what a machine can do without; missing: something that is needed is not there or does
+    not work."""
     text: str
 
 
 def run_doctor(site: str | None, write: Path | None, *, deep: bool) -> int:
-    """Print all findings, write a site file if one is named; 1 if something needed is missing."""
+    """Print all findings, write a site file if one is named; 1 if something needed is missing. SLURM
+    is needed where a site is named, or asked for: its programs alone make no cluster."""
     found = False
     facts: ClusterFacts | None = None
     if write is not None and shutil.which("sinfo") is None:
         raise InputError("--write: there is no SLURM on this machine to ask; use a login node")
-    for finding in _machine(load_cluster(site), deep):
+    here = load_cluster(site)
+    for finding in _machine(here, deep):
         found |= _print(finding)
     try:
         facts = cluster_facts() if shutil.which("sinfo") else None
     except SchedulerError as error:
-        found |= _print(Finding("missing", str(error)))
+        needed = write is not None or here.name or not isinstance(error, SchedulerDown)
+        text = str(error) if needed else f"{error}: --cluster local uses processes of this machine"
+        found |= _print(Finding("missing" if needed else "not here", text))
     else:
         for finding in _cluster(facts):
             found |= _print(finding)
@@ -80,7 +85,7 @@ def run_doctor(site: str | None, write: Path | None, *, deep: bool) -> int:
 
 
 def _print(finding: Finding) -> bool:
-    print(f"{finding.level:8}{finding.text}", flush=True)
+    print(f"{finding.level:10}{finding.text}", flush=True)
     return finding.level == "missing"
 
 
@@ -97,14 +102,14 @@ def _machine(site: Site, deep: bool) -> Iterator[Finding]:
         yield _torch()
     yield _hub()
     key = "set: runs go online" if _has_wandb_key() else "not set: runs are written offline"
-    yield Finding("ok" if _has_wandb_key() else "note", f"W&B key {key}")
+    yield Finding("ok" if _has_wandb_key() else "not here", f"W&B key {key}")
     yield _folder("runs", runs_folder(site))
     yield _folder("hub cache", _hub_cache())
 
 
 def _cluster(facts: ClusterFacts | None) -> Iterator[Finding]:
     if facts is None:
-        yield Finding("note", "no SLURM: `sokhan submit` starts processes of this machine")
+        yield Finding("not here", "no SLURM: `sokhan submit` starts processes of this machine")
         return
     yield Finding("ok", f"SLURM {facts.version}, cluster {facts.name}, answers")
     if not facts.accounting:
@@ -142,7 +147,7 @@ def _version(name: str) -> str:
 
 def _gpus() -> Finding:
     if not (count := count_gpus()):
-        return Finding("note", "no NVIDIA GPU: training works, slowly")
+        return Finding("not here", "no NVIDIA GPU: training works, slowly")
     models = set()
     for about in Path("/proc/driver/nvidia/gpus").glob("*/information"):
         found = re.search(r"Model:\s*(.+)", about.read_text(encoding="utf-8", errors="replace"))
@@ -184,7 +189,7 @@ def _hub() -> Finding:
         httpx.head(address, timeout=_PATIENCE)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = str(error) or type(error).__name__
-        return Finding("note", f"model hub {address} not reached ({why}); {cached}")
+        return Finding("not here", f"model hub {address} not reached ({why}); {cached}")
     return Finding("ok", f"model hub {address} answers; {cached}")
 
 

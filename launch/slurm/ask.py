@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """Seconds for one command; SLURM's own time-outs are shorter."""
 _UNREACHABLE = re.compile(
     r"unable to contact|configuration source|connection (refused|timed)|timed out|standby mode|"
@@ -76,11 +76,11 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
             check=False,
         )
     except OSError:
         raise SchedulerDown(f"no SLURM on this machine: {command[0]} is not there") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerDown(f"SLURM does not answer: {command[0]} took over {_PATIENCE:.0f} s") from None
+        raise SchedulerDown(f"SLURM does not answer: {command[0]} took over {PATIENCE:.0f} s") from None

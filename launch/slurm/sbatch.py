@@ -14,7 +14,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.slurm import SlurmConfig
-from launch.slurm.ask import unreachable
+from launch.slurm.ask import PATIENCE, last_words, unreachable
 from launch.slurm.batch import rank_python, script
 
 _OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_TIME_FORMAT")
@@ -67,13 +67,26 @@ def send_jobs(
 
 def try_script(text: str) -> tuple[bool, str]:
     """What sbatch says of a script without taking it: whether it would ever run, and when and where,
-    or why not."""
+    or why not. Where nobody is there to ask, it is taken for one that would."""
     if shutil.which("sbatch") is None:
         return True, "not tested: there is no sbatch on this machine"
-    with _outside_of_jobs(text):
-        done = subprocess.run(["sbatch", "--test-only"], input=text, capture_output=True, text=True)
-    words = "; ".join((done.stderr or done.stdout).strip().splitlines())
-    return done.returncode == 0 or unreachable(words), words
+    try:
+        with _outside_of_jobs(text):
+            done = subprocess.run(
+                ["sbatch", "--test-only"], input=text, capture_output=True, text=True, timeout=PATIENCE
+            )
+    except subprocess.TimeoutExpired:
+        return True, f"not tested: SLURM does not answer (sbatch took over {PATIENCE:.0f} s)"
+    words = (done.stderr or done.stdout).strip()
+    if done.returncode == 0:
+        return True, _one_line(words) or "sbatch would take it"
+    if unreachable(words):
+        return True, f"not tested: SLURM does not answer ({last_words(words)})"
+    return False, _one_line(words) or f"sbatch refuses it without a word (exit code {done.returncode})"
+
+
+def _one_line(words: str) -> str:
+    return "; ".join(words.splitlines())
 
 
 @contextmanager

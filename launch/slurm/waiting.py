@@ -112,7 +112,7 @@ def _tell(submission: Submission, member: Member, end: dict[str, Any]) -> int:
     if code == TRAINED:
         print(f"job {job} is done: {member.run}", flush=True)
     elif code == STOPPED:
-        print(f"job {job} was stopped after saving: {member.run}", file=sys.stderr, flush=True)
+        print(f"job {job} was stopped, all there was is saved: {member.run}", file=sys.stderr, flush=True)
     else:
         why = last_line(end.get("words")).removeprefix("error: ") or "it has ended without a word"
         print(f"error: job {job} failed: {why}; see `sokhan logs {member.run}`", file=sys.stderr)

@@ -43,6 +43,10 @@ class Encoder:
     width: int
 
 
+BASE = Encoder(12, 768)
+"""What most published models have."""
+
+
 def work_of(recipe: AnyRecipe, encoder: Encoder) -> Work | None:
     """What a training computes; None where its shards are not there."""
     data, longest, kind = recipe.data, _longest(recipe), _kind(recipe)
@@ -71,9 +75,9 @@ def work_of(recipe: AnyRecipe, encoder: Encoder) -> Work | None:
     return Work(steps, passes, flop)
 
 
-def encoder_of(recipe: AnyRecipe) -> Encoder:
-    """The encoder's size: a fresh one's, a local folder's, or, of a hub model that is not asked for,
-    what its name says: base, or large."""
+def encoder_of(recipe: AnyRecipe) -> Encoder | None:
+    """The encoder's size: a fresh one's, a local folder's, or, of a model that is not here, what its
+    name says: base, or large. None where it says neither."""
     model = recipe.model
     if model.pretrained is None:
         if isinstance(recipe, EmotionRecipe):
@@ -87,7 +91,15 @@ def encoder_of(recipe: AnyRecipe) -> Encoder:
         document = json.loads(text)
         return Encoder(int(document["num_hidden_layers"]), int(document["hidden_size"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return Encoder(24, 1024) if "large" in model.pretrained.lower() else Encoder(12, 768)
+        return _size_in_name(model.pretrained)
+
+
+def _size_in_name(pretrained: str) -> Encoder | None:
+    """What published models are called after."""
+    for word, encoder in (("large", Encoder(24, 1024)), ("base", BASE)):
+        if word in pretrained.lower():
+            return encoder
+    return None
 
 
 def is_here(pretrained: str) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.load import SUMMARY
 from configs.study import GridMember
-from launch.sweeps.arithmetic import Encoder, Work, encoder_of, work_of
+from launch.sweeps.arithmetic import BASE, Encoder, Work, encoder_of, work_of
 
 START_UP = 20.0
 """Seconds of a start: Python, torch, weights, ranks."""
@@ -53,17 +53,20 @@ class Expected:
     seconds: float | None
     measured: str = ""
     """The hardware that it was measured on; empty: assumed."""
+    unknown: str = ""
+    """Why there are no seconds."""
 
 
 def expect(trainings: Sequence[GridMember], left: Collection[Path], machine: Machine) -> dict[Path, Expected]:
     """Run directory of each training that is left -> what to expect of it. The others, if finished,
     are what it is measured by."""
     works: dict[Path, Work | None] = {}
-    encoders: dict[Path, Encoder] = {}
+    encoders: dict[Path, Encoder | None] = {}
     for member in trainings:  # those that others start from come first
         own = encoder_of(member.recipe)
         encoders[member.run] = encoders.get(member.source, own) if member.source else own
-        works[member.run] = work_of(member.recipe, encoders[member.run])
+        # A measured time is only scaled, so that any size does where the encoder's is not known.
+        works[member.run] = work_of(member.recipe, encoders[member.run] or BASE)
     rates = _measured(trainings, works, machine)
     expected = {}
     for member in trainings:
@@ -71,11 +74,14 @@ def expect(trainings: Sequence[GridMember], left: Collection[Path], machine: Mac
         if member.run not in left:
             continue
         if work is None:
-            expected[member.run] = Expected(None, None)
+            expected[member.run] = Expected(None, None, unknown="their shards or splits are not there yet")
         elif measured := rates.get(_kind(member)):
             hardware, slowness = measured
             seconds = slowness * _assumed(member, work, machine) + START_UP
             expected[member.run] = Expected(work.steps, seconds, hardware)
+        elif encoders[member.run] is None:
+            unknown = f"their encoder {member.recipe.model.pretrained} is not there yet"
+            expected[member.run] = Expected(work.steps, None, unknown=unknown)
         else:
             seconds = _assumed(member, work, machine) + START_UP
             expected[member.run] = Expected(work.steps, seconds)
@@ -116,8 +122,8 @@ def _basis(expected: Mapping[Path, Expected], machine: Machine) -> str:
             f"in bf16, {machine.full / 1e12:g} in fp32, {machine.pass_seconds * 1000:g} ms a micro-batch "
             f"at least, {START_UP:g} s a start"
         )
-    if unknown := len(expected) - len(known):
-        told.append(f"{unknown} not known: their shards or splits are not there yet")
+    reasons = Counter(one.unknown for run, one in expected.items() if run not in known)
+    told += [f"{count} not known: {why}" for why, count in reasons.items()]
     return "expected: " + "; ".join(told) if told else "expected: nothing is left"
 
 
@@ -125,17 +131,23 @@ def _row(name: str, runs: set[Path], expected: Mapping[Path, Expected]) -> tuple
     left = {run: expected[run] for run in runs if run in expected}
     steps = [one.steps for one in left.values()]
     known = [count for count in steps if count is not None]
-    total = f"{sum(known):,}" if len(known) == len(steps) else "not known"
-    return name, str(len(runs)), str(len(left)), total, _time(left)
+    return name, str(len(runs)), str(len(left)), _beside(f"{sum(known):,}", known, steps), _time(left)
 
 
 def _time(left: Mapping[Path, Expected]) -> str:
     seconds = [one.seconds for one in left.values()]
     known = [value for value in seconds if value is not None]
-    if len(known) < len(seconds):
-        return "not known"
     total = sum(known)
-    return f"{total / 3600:.1f} h" if total >= 5400 else f"{total / 60:.0f} min"
+    text = f"{total / 3600:.1f} h" if total >= 5400 else f"{total / 60:.0f} min"
+    return _beside(text, known, seconds)
+
+
+def _beside(total: str, known: Sequence[float], of_all: Sequence[float | None]) -> str:
+    """A total, and how many trainings it leaves out."""
+    left_out = len(of_all) - len(known)
+    if left_out and not known:
+        return "not known"
+    return f"{total} without {left_out} of {len(of_all)}" if left_out else total
 
 
 def _assumed(member: GridMember, work: Work, machine: Machine) -> float:

@@ -19,6 +19,7 @@ from launch.status.status import Status, statuses
 from launch.status.targets import Target
 from launch.sweeps.folder import SweepMember, is_sweep, open_sweep, read_outcomes, short_name
 from launch.sweeps.inputs import changed_input
+from launch.sweeps.no_run import no_run
 from launch.sweeps.study_file import is_study
 
 IN_HAND = ("waiting", "saved", "running")
@@ -79,11 +80,14 @@ def left_to_do(
     return [member for member, status in zip(trainings, found, strict=True) if status.state not in done]
 
 
-def check_all(trainings: Sequence[GridMember], ranks: int, gpus: int, beginning: Beginning) -> None:
-    """Raise InputError, naming the training, for what one would stumble over in its first second."""
+def check_all(
+    trainings: Sequence[GridMember], ranks: int, gpus: int, beginning: Beginning, grid: Path
+) -> None:
+    """Raise InputError, naming the training, for what one would stumble over in its first second.
+    The head of the file ``grid`` says how shards are made."""
     for member in trainings:
         try:
-            check(member.recipe, ranks, gpus, beginning)
+            check(member.recipe, ranks, gpus, beginning, grid)
         except InputError as error:
             raise InputError(f"{member.label}: {error}") from None
 
@@ -122,13 +126,15 @@ class Wanted:
 
 def for_report(paths: Sequence[Path]) -> Wanted:
     """Run directories, folders of sweeps and grids -> what to report. Raises InputError for a sweep
-    without a finished training."""
+    without a finished training, and for a folder that holds runs instead of being one."""
     study = None
     runs: list[Path] = []
     left_out: list[str] = []
     folder = None
     for path in paths:
         if not is_sweep(path) and not path.is_file() and str(path) not in shipped_grids():
+            if why := no_run(path):
+                raise InputError(why)
             runs.append(path)
             continue
         folder, trainings = open_sweep(path)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.beginning import Beginning
 from configs.cluster import Site
 from configs.errors import InputError
+from configs.heads import command_that_makes, shipped_file
 from configs.load import AnyRecipe
 from configs.rank_status import FAILED, TRAINED
 from configs.study import GridMember
 from launch.local import count_gpus
 from launch.slurm.submit import Where, choose, prefetch
-from launch.sweeps.arithmetic import is_here
+from launch.sweeps.arithmetic import encoder_of, is_here
 from launch.sweeps.cost import H100, describe_cost, expect, this_machine
 from launch.sweeps.folder import recorded, write_sweep
 from launch.sweeps.local import train_here
@@ -64,10 +66,10 @@ def train_sweep(sweep: Sweep, site: Site, how: How) -> int:
         machine = H100 if on_slurm or gpus else this_machine()
         expected = expect(sweep.trainings, {member.run for member in left}, machine)
         print(describe_cost(sweep.parts, expected, machine), flush=True)
-    if absent := _absent_encoders(left):
-        names = ", ".join(sorted({str(recipe.model.pretrained) for recipe in absent}))
-        print(f"not on this machine yet: {names} (the sizes of these are guesses)", flush=True)
-    check_all(left, site.slurm.ranks if on_slurm else ranks, gpus, how.beginning)
+    absent = _absent_encoders(left)
+    for line in sorted({_how_to_get(recipe, sweep.grid.path) for recipe in absent}):
+        print(f"not on this machine yet: {line}", flush=True)
+    check_all(left, site.slurm.ranks if on_slurm else ranks, gpus, how.beginning, sweep.grid.path)
     if not left:
         in_hand = any(status.state in IN_HAND for status in found)
         return 0 if how.dry_run or in_hand else _all_finished(sweep, on_slurm, how)
@@ -104,6 +106,19 @@ def _absent_encoders(left: Sequence[GridMember]) -> list[AnyRecipe]:
     names = {member.recipe.model.pretrained for member in left if member.source is None}
     absent = {name for name in names if name is not None and not is_here(name)}
     return [member.recipe for member in left if member.recipe.model.pretrained in absent]
+
+
+def _how_to_get(recipe: AnyRecipe, grid: Path) -> str:
+    """An encoder that is not here, and where it comes from."""
+    name = str(recipe.model.pretrained)
+    for file in (grid, shipped_file(recipe.recipe)):
+        if command := command_that_makes(name, file):
+            return f"{name}; make it with `{command}`"
+    ways = f"a folder is made with `sokhan export RUN --out {name}`"
+    if name.count("/") <= 1 and not name.startswith((".", "/", "~")):
+        ways = f"a model of the hub is fetched with `sokhan download model {name}`, {ways}"
+    guess = " (its size is guessed from its name)" if encoder_of(recipe) else ""
+    return f"{name}{guess}; {ways}"
 
 
 def _check(how: How, on_slurm: bool) -> None:

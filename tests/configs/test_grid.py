@@ -107,7 +107,7 @@ def test_without_seeds_each_recipe_keeps_its_own(tmp_path: Path) -> None:
         ({**SMALL, "settings": {"seed": 3}}, "key 'settings.seed': use the list 'seeds'"),
         ({**SMALL, "settings": {"output.name": "x"}}, "key 'settings.output.name'"),
         ({**SMALL, "settings": {"optim.lrr": 3}}, "unknown key 'optim.lrr'; did you mean 'optim.lr'"),
-        ({**SMALL, "settings": {"optim.lr": "fast"}}, 'key "optim.lr": Expected a float'),
+        ({**SMALL, "settings": {"optim.lr": "fast"}}, "key 'optim.lr' cannot be fast; it must be a number"),
         ({**SMALL, "grid": {"optim.lr": 1}}, "key 'grid.optim.lr' is a list of values"),
         ({**SMALL, "grid": {"optim.lr": []}}, "key 'grid.optim.lr' is a list of values"),
         ({**SMALL, "grid": {"optim.lr": [1, 1]}}, "key 'grid.optim.lr' holds 1 twice"),

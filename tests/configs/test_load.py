@@ -29,6 +29,33 @@ model:
 """
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "mine.yaml",
+            "mine.yaml: no such file; give the path of a YAML file, or a name that `sokhan recipes` lists",
+        ),
+        ("./x/mine.yml", "./x/mine.yml: no such file; give the path"),
+        ("x/mine", "x/mine: no such file; give the path"),
+        ("zzz", "zzz: no such recipe; give the path"),
+        (
+            "demo/huberd.yml",
+            "demo/huberd.yml: no such file; the nearest is demo/hubert (",
+        ),
+        ("parsbert_full", "parsbert_full: no such recipe; the nearest is farstail/parsbert_full ("),
+        ("", ".: is a folder, not a recipe"),
+    ],
+)
+def test_no_recipe_of_that_name(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        load_recipe(name)
+    assert str(error.value).startswith(message)
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "mine.yaml"
@@ -53,10 +80,13 @@ def test_later_wins(recipe: Path) -> None:
         (["--rank", "2"], r"did you mean '--ranks'"),
         (["--slurm.partitio", "2"], r"--slurm.partitio is for `sokhan submit`"),
         (["--lr", "1"], r"unknown key 'lr'; did you mean"),
-        (["--optim.lr", "fast"], r'key "optim.lr": Expected a float. Got value: fast'),
-        (["--seed", "1.5"], r'key "seed": Expected a int'),
-        (["--engine.zero", "4"], r'key "engine.zero"'),
-        (["--model.regime.kind", "best"], r'key "model.regime.kind".*freeze_first'),
+        (["--optim.lr", "fast"], r"line: key 'optim.lr' cannot be fast; it must be a number, such as 3e-5$"),
+        (["--seed", "1.5"], r"key 'seed' cannot be 1.5; it must be a whole number, such as 4$"),
+        (["--engine.zero", "4"], r"key 'engine.zero' cannot be 4; it must be 0, 1, 2 or 3$"),
+        (
+            ["--model.regime.kind", "best"],
+            r"key 'model.regime.kind' cannot be best; it must be full, freeze_first, ",
+        ),
         (["--seed", "-1"], r"key 'seed' is -1; it must be finite and at least 0"),
         (["--optim.lr"], r"expected one argument"),
         (["stray"], r"unrecognized arguments: stray"),
@@ -86,7 +116,7 @@ def test_wrong_overrides(recipe: Path, overrides: list[str], message: str) -> No
         ("task: other", r"key 'task' must be emotion, nli or mlm, not 'other'"),
         ("- a list", r"must be a mapping"),
         ("task: [", r"not readable as YAML"),
-        ("task: nli\nseed: x", r'key "seed": Expected a int'),
+        ("task: nli\nseed: x", r"key 'seed' cannot be x; it must be a whole number"),
         ("task: nli\nmodel: 3", r"key 'model' is a section of keys, not 3"),
         ("task: emotion\nmodel: {vocabulary: 3}", r"unknown key 'model.vocabulary'"),
     ],

@@ -204,10 +204,14 @@ def _left(started: Launched, patience: float) -> list[str]:
     return [f"process left: {process}" for process in left]
 
 
+STOPPED = ("stopped after saving: ", "stopped before there was anything to save: ")
+"""What a training says that was asked to stop, after its first step and before."""
+
+
 def judge(start: Start, output: str) -> list[str]:
     """Is it the right exit code, and does the command say the right thing?"""
     kill, code, finished = start.kill, start.code, start.finished
-    saved = "stopped after saving" in output
+    saved = any(words in output for words in STOPPED)
     if kill is None:
         right = code == 0 and finished
     elif finished and not start.ending:

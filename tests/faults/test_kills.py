@@ -64,6 +64,7 @@ def test_kills_leave_no_trace(kills: tuple[Kill, ...], reference: Reference, tmp
 STEP = Kill("rank 1", (KILL,), "step")
 NAMED = "error: rank 1 (process 7) was killed (signal 9)\n"
 SAVED = "stopped after saving: step 5; the same command goes on\n"
+EARLY = "stopped before there was anything to save: step 0; the same command starts it again\n"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,7 @@ SAVED = "stopped after saving: step 5; the same command goes on\n"
         (STEP, 0, True, "", False),
         (STEP, 75, False, SAVED, False),
         (replace(STEP, signals=(TERM,)), 75, False, SAVED, True),
+        (replace(STEP, signals=(TERM,), moment="start-up"), 75, False, EARLY, True),
         (replace(STEP, signals=(TERM,)), 75, False, "", False),
         (replace(STEP, signals=(TERM,)), 1, False, NAMED, False),
         (replace(STEP, signals=(TERM,), moment="final"), 0, True, "", True),

@@ -19,6 +19,20 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     return subprocess.run([*SOKHAN, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
+def test_recipes_and_grids_are_listed_with_what_they_are_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    recipes, grids = capsys.readouterr().out.split("grids, for `sokhan sweep`:\n")
+    assert recipes.startswith("recipes, for `sokhan train`:\n  demo/bert_embeddings_last  ")
+    assert (
+        "  farstail/parsbert_full             FarsTail with ParsBERT, regime 1: everything trains\n"
+        in recipes
+    )
+    assert (
+        "  farstail/regimes                   The five regimes on FarsTail, each with five seeds: 25 t"
+        in grids
+    )
+
+
 def test_recipes_come_first() -> None:
     typed = ["train", "a.yaml", "demo/b", "--seed", "1", "--ranks", "2"]
     assert split_recipes(typed) == (
@@ -50,6 +64,20 @@ def test_print_config_of_a_job_shows_the_sites_fields(
     assert "entity: ours" in shown and "folder: elsewhere" in shown
 
 
+def test_shards_that_are_missing_are_made_by_the_command_in_the_recipes_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM
+    assert main(["train", "demo/bert_full"]) == 2
+    pack = "`sokhan pack synthetic-farstail --out demo/shards/synthetic-farstail`"
+    assert f"make one with {pack}" in capsys.readouterr().err
+    assert main(["sweep", "demo/report_text"]) == 2  # of a grid, the one in its own head
+    assert (
+        "make one with `sokhan pack synthetic-farstail --samples 900 --out demo/" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,6 +105,41 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert not Path("never").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (
+            "report runs --ot x",
+            "sokhan report: unknown option --ot; did you mean --out?; see `sokhan report --help`",
+        ),
+        ("export x --ot=y", "sokhan export: unknown option --ot; did you mean --out?"),
+        ("predic x", "sokhan: argument COMMAND: invalid choice: 'predic'; did you mean predict?"),
+        ("pack shemoo a.zip", "sokhan pack: argument CORPUS: invalid choice: 'shemoo'; did you mean shemo?"),
+        (
+            "pack farstail x --no-stopword --out y",
+            "sokhan pack farstail: unknown option --no-stopword; did you mean ",
+        ),
+        ("split x speaker --fold 5", "sokhan split: unknown option --fold; did you mean --folds?"),
+        (
+            "submit demo/hubert --cluster slrum",
+            "sokhan submit: argument --cluster: invalid choice: 'slrum'; did you ",
+        ),
+        ("--hlep", "sokhan: unknown option --hlep; did you mean --help?"),
+        ("logs x --sideways", "sokhan logs: unknown option --sideways; see `sokhan logs --help`"),
+        ("split x", "sokhan split: the following arguments are required: protocol; see"),
+        ("recipes demo", "sokhan recipes: does not take demo; see"),
+    ],
+)
+def test_misspelt_words_are_told_with_the_nearest(
+    typed: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(typed.split())
+    assert stopped.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"error: {message}") and errors.count("\n") == 1
+
+
 def test_the_other_kind_of_shards_is_refused_before_any_process_starts(
     text_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +165,25 @@ def test_pack_split_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "split speaker4-fold4" in capsys.readouterr().out
     assert main(["split", out, "official"]) == 2
     assert "no split of its own" in capsys.readouterr().err
+    again = ["split", out, "speaker", "--folds", "4", "--allow-empty-class"]
+    fold = Path(out, "splits", "speaker4-fold4.npy")
+    before = fold.stat()
+    assert main(again) == 0
+    assert "split speaker4-fold4: unchanged, train " in capsys.readouterr().out
+    assert fold.stat().st_mtime_ns == before.st_mtime_ns
+    tables = [path.read_bytes() for path in sorted(fold.parent.iterdir())]
+    other = [*again, "--seed", "1"]
+    assert main(other) == 2
+    assert "has another split 'speaker4-fold1' already" in capsys.readouterr().err
+    assert [path.read_bytes() for path in sorted(fold.parent.iterdir())] == tables
+    assert main([*other, "--name", "mine"]) == 0
+    assert main([*other, "--overwrite"]) == 0
+    assert "split speaker4-fold4: train " in capsys.readouterr().out
+    assert main(again) == 2
+    for path in fold.parent.glob("speaker4-*.npy"):
+        path.write_bytes(b"damaged")  # what does not count is made again
+    assert main(again) == 0
+    capsys.readouterr()
     plots = tmp_path / "plots"
     assert main(["inspect", out, "--split", "reference", "--plots", str(plots)]) == 0
     shown = capsys.readouterr().out

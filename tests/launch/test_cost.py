@@ -74,6 +74,7 @@ def test_sizes_of_encoders(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 4, "hidden_size": 512}')
     own = recipe("demo/bert_full", f"--model.pretrained={tmp_path}")
     assert encoder_of(own) == Encoder(4, 512)
+    assert encoder_of(recipe("farstail/bert_small_full")) is None  # its name says nothing
 
 
 def test_steps_are_those_of_training(text_shards: Path, speech_shards: Path, tmp_path: Path) -> None:
@@ -174,6 +175,7 @@ def test_finished_trainings_are_the_measure(text_shards: Path, tmp_path: Path) -
     told = describe_cost(parts, expected, H100)
     assert "on one H100, assumed, not measured: 250 TFLOP/s in bf16, 60 in fp32" in told
     assert "1 not known: their shards or splits are not there yet" in told
+    assert "min without 1 of 7" in told.splitlines()[1]
 
     for one, seconds in zip(seeds[:3], (100.0, 300.0, 500.0), strict=True):
         finish(one, seconds)
@@ -189,3 +191,20 @@ def test_finished_trainings_are_the_measure(text_shards: Path, tmp_path: Path) -
     assert "measured by finished trainings on 1 x Abacus" in told
     rows = [line.split() for line in told.splitlines()]
     assert ["part", "7", "4"] == rows[1][:3] and ["together", "7", "4"] == rows[2][:3]
+
+
+def test_no_cost_is_made_up_for_an_encoder_that_is_not_there(text_shards: Path, tmp_path: Path) -> None:
+    known = member("demo/bert_full", text_shards, tmp_path)
+    absent = [member("farstail/bert_small_full", text_shards, tmp_path, f"--seed={n}") for n in range(2)]
+    alone = expect(absent, {one.run for one in absent}, H100)
+    told = describe_cost({"": absent}, alone, H100).splitlines()
+    assert told[1].endswith("not known")
+    assert told[2] == "expected: 2 not known: their encoder models/bert_tiny_pairs is not there yet"
+    trainings = [known, *absent]
+    expected = expect(trainings, {one.run for one in trainings}, H100)
+    assert all(expected[one.run].steps for one in absent)
+    assert describe_cost({"": trainings}, expected, H100).splitlines()[1].endswith("min without 2 of 3")
+
+    finish(absent[0], 100)  # which is a measure, whatever the encoder's size
+    expected = expect(trainings, {known.run, absent[1].run}, H100)
+    assert expected[absent[1].run].seconds == pytest.approx(100 + START_UP)

@@ -73,13 +73,13 @@ def test_a_machine_without_slurm(
     (tmp_path / "hub" / "models--some--bert" / "snapshots").mkdir(parents=True)
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     told = lines(capsys)
-    assert all(line.startswith(("ok  ", "note  ")) for line in told)
+    assert all(line.startswith(("ok  ", "note  ", "not here  ")) for line in told)
     text = "\n".join(told)
     assert "packages: torch 2." in text and "deepspeed 0." in text
     assert "the cache holds some/bert" in text
     assert "W&B key set" in text and "0123456789abcdef" not in text
     assert "runs: runs can be written" in text
-    assert told[-1] == "note    no SLURM: `sokhan submit` starts processes of this machine"
+    assert told[-1] == "not here  no SLURM: `sokhan submit` starts processes of this machine"
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
     monkeypatch.delenv("WANDB_API_KEY")
     assert any("W&B key set" in line for line in lines(capsys))
@@ -90,7 +90,24 @@ def test_what_is_missing_is_told_and_fails(capsys: pytest.CaptureFixture[str], t
     (tmp_path / "taken").touch()
     site.write_text(f"recipe: {{output: {{folder: {tmp_path}/taken/runs}}}}\n")
     told = lines(capsys, "--site", str(site), code=1)
-    assert f"missing runs: {tmp_path}/taken/runs cannot be written" in told
+    assert f"missing   runs: {tmp_path}/taken/runs cannot be written" in told
+
+
+def test_slurm_that_does_not_answer_is_missing_only_where_it_is_needed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("sinfo", "scontrol"):
+        (tmp_path / name).write_text(
+            "#!/bin/sh\necho scontrol: error: Unable to contact slurm controller >&2\nexit 1\n"
+        )
+        (tmp_path / name).chmod(0o755)
+    down = "SLURM does not answer: Unable to contact slurm controller"
+    assert lines(capsys)[-1] == f"not here  {down}: --cluster local uses processes of this machine"
+    assert f"missing   {down}" in lines(capsys, "--write", "site.yaml", code=1)
+    (tmp_path / "mine.yaml").write_text("slurm: {partition: gpu}\n")
+    assert f"missing   {down}" in lines(capsys, "--site", "mine.yaml", code=1)
+    monkeypatch.setenv("SOKHAN_SITE", "mine.yaml")
+    assert f"missing   {down}" in lines(capsys, code=1)
 
 
 def test_the_hub_answers_or_not(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +130,11 @@ def test_the_hub_answers_or_not(capsys: pytest.CaptureFixture[str], monkeypatch:
     with socket.socket() as nobody:  # holds a port on which nobody listens
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        assert any("not reached" in one and one.startswith("note") for one in lines(capsys))
+        assert any("not reached" in one and one.startswith("not here") for one in lines(capsys))
 
 
 def test_torch_is_tried_on_request(capsys: pytest.CaptureFixture[str]) -> None:
-    told = [line for line in lines(capsys, "--deep") if line[8:].startswith("torch: ")]
+    told = [line for line in lines(capsys, "--deep") if line[10:].startswith("torch: ")]
     assert len(told) == 1 and "GPU(s) that compute" in told[0]
 
 

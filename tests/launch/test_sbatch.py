@@ -73,3 +73,32 @@ def test_no_variable_of_sbatch_wins_over_a_script(
     environment = json.loads(seen.read_text())
     assert not AGAINST.keys() & environment.keys()
     assert BESIDE.keys() - environment.keys() == dropped
+
+
+@pytest.mark.parametrize(
+    ("lines", "accepted", "words"),
+    [
+        ("echo sbatch: Job 7 to start at noon >&2", True, "sbatch: Job 7 to start at noon"),
+        ("", True, "sbatch would take it"),
+        (
+            "echo allocation failure: Invalid account >&2; exit 1",
+            False,
+            "allocation failure: Invalid account",
+        ),
+        ("exit 3", False, "sbatch refuses it without a word (exit code 3)"),
+        (
+            "echo sbatch: error: Unable to contact slurm controller >&2; exit 1",
+            True,
+            "not tested: SLURM does not answer (Unable to contact slurm controller)",
+        ),
+        ("exec sleep 60", True, "not tested: SLURM does not answer (sbatch took over 1 s)"),
+    ],
+)
+def test_what_a_dry_run_says_of_sbatch(
+    lines: str, accepted: bool, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\n{lines}\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("launch.slurm.sbatch.PATIENCE", 1.0)
+    assert try_script("#!/bin/sh\n") == (accepted, words)

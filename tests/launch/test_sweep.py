@@ -267,6 +267,45 @@ def test_reports_of_nothing_finished_are_refused(text_shards: Path, tmp_path: Pa
     assert for_report([tmp_path]).runs == [tmp_path]  # a run directory, for the report to judge
 
 
+def test_what_is_no_run_is_told_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("sweeps/tried/sweep.yaml", "bert/one/config.yaml", "bert/two/config.yaml"):
+        (tmp_path / "runs" / file).parent.mkdir(parents=True)
+        (tmp_path / "runs" / file).touch()
+    for path, told in {
+        "runs/sweeps/farstail-small": "no sweep was trained here yet (no sweep.yaml); `sokhan sweep "
+        "farstail/small` does; sweeps there: runs/sweeps/tried",
+        "runs/sweeps/mine": "no sweep was trained here yet (no sweep.yaml); `sokhan sweep GRID` does; sweeps",
+        "runs": "no run directory, but a folder of them; name one or several, such as runs/sweeps/tried, "
+        "runs/bert/one, runs/bert/two",
+        "runs/bert": "no run directory, but a folder of them; name one or several, such as runs/bert/one, ",
+        "runs/sweeps": "no run directory, but a folder of them; name one or several, such as ",
+        "farstail/smal": "no such run directory, sweep or grid; did you mean farstail/small?",
+        "nothing": "no such run directory; a run lies in runs/<recipe>/<name>, a sweep in runs/sweeps/<name>",
+    }.items():
+        assert main(["report", path]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {path}: {told}")
+
+
+def test_a_dry_run_says_where_an_encoder_that_is_not_here_comes_from(
+    text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no SLURM
+    assert main(["sweep", "farstail/small", "--dry-run", "--data.shards", str(text_shards)]) == 0
+    told = capsys.readouterr().out
+    assert "expected: 15 not known: their encoder models/bert_tiny_pairs is not there yet\n" in told
+    export = "sokhan export runs/bert_tiny_pairs/... --out models/bert_tiny_pairs"
+    assert f"not on this machine yet: models/bert_tiny_pairs; make it with `{export}`\n" in told
+    own = ["--model.pretrained", "own/base"]
+    assert main(["sweep", "farstail/small", "--dry-run", "--data.shards", str(text_shards), *own]) == 0
+    told = capsys.readouterr().out
+    assert "own/base (its size is guessed from its name); a model of the hub is fetched with" in told
+    assert "`sokhan download model own/base`" in told and "`sokhan export RUN --out own/base`" in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -196,7 +196,7 @@ def test_the_doctor_writes_a_site_file_that_submits(
     assert "to start at" in done.stderr
 
     nobody = {**offline, "SLURM_CONF": os.devnull}
-    assert sokhan(["doctor"], **nobody).returncode == 1
+    assert sokhan(["doctor"], **nobody).returncode == 1  # a configuration that SLURM cannot read
 
 
 def test_the_accounting_knows_what_the_controller_has_forgotten(

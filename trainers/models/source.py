@@ -44,7 +44,13 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
         return _check_folder(folder, name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise InputError(f"model.pretrained: there is no folder {name!r}")
-    return _cached(name, revision) or download_model(name, revision)
+    option = f" --revision {revision}" if revision else ""
+    ways = (
+        f"fetch it where there is network (`sokhan download model {name}{option}`) and copy the hub's cache "
+        "or the model's folder here (docs/offline.md), or train a fresh model with --model.pretrained null "
+        f"(--model.size says how large); if it is to be a folder, make it: `sokhan export RUN --out {name}`"
+    )
+    return _cached(name, revision) or _fetch(name, revision, ways)
 
 
 def download_model(name: str, revision: str | None = None) -> Path:
@@ -52,11 +58,19 @@ def download_model(name: str, revision: str | None = None) -> Path:
 
     safetensors weights are preferred; a pytorch_model.bin is taken only where there are none.
     """
+    ways = (
+        "fetch it where there is network, with the same command, and copy the hub's cache or the model's "
+        "folder here (docs/offline.md)"
+    )
+    return _fetch(name, revision, ways)
+
+
+def _fetch(name: str, revision: str | None, ways: str) -> Path:
+    """``ways`` is what to do where the hub cannot be reached."""
     import httpx
     from huggingface_hub import HfApi, errors, snapshot_download
 
     at = f" at revision {revision}" if revision else ""
-    option = f" --revision {revision}" if revision else ""
     try:
         files = HfApi().list_repo_files(name, revision=revision)
         weights = choose_weights(files)
@@ -78,9 +92,7 @@ def download_model(name: str, revision: str | None = None) -> Path:
         TimeoutError,
     ) as error:
         raise InputError(
-            f"model.pretrained: {name}{at} is not on this machine and the hub cannot be reached; if it"
-            " is to be a folder here, make it first (`sokhan export RUN --out FOLDER`), else run on a"
-            f" machine with network: sokhan download model {name}{option}"
+            f"model.pretrained: {name}{at} is not on this machine and the hub cannot be reached; {ways}"
         ) from error
 
 

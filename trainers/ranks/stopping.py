@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 from configs.rank_status import supervised
@@ -18,7 +19,20 @@ _wishes: list[int] = []
 
 
 class Stopped(Exception):
-    """Training was stopped at a signal, after saving. Raised on all ranks."""
+    """Training was stopped at a signal, after saving what there was. Raised on all ranks."""
+
+
+class StoppedEarly(Stopped):
+    """Stopped before the first step: of this start nothing is saved, and nothing need be."""
+
+
+@contextlib.contextmanager
+def nothing_to_save() -> Iterator[None]:
+    """Who is stopped inside has trained nothing yet."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise StoppedEarly(str(stopped)) from None
 
 
 def watch_signals() -> None:

@@ -319,6 +319,50 @@ def killed_at(place: str, recipe: list[str], beginning: Beginning, job: str = ""
     assert done.returncode == -signal.SIGKILL
 
 
+STOPPED_AT = """
+import importlib, os, signal, sys
+from trainers.__main__ import main
+module, name = sys.argv.pop(1), sys.argv.pop(1)
+place = importlib.import_module(module)
+original = getattr(place, name)
+def stopped(*given, **named):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return original(*given, **named)
+setattr(place, name, stopped)
+main()
+"""
+"""One rank that is asked to stop when it comes to a function."""
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("trainers.run.load_split", "stopped before there was anything to save: "),
+        ("trainers.run.describe_run", "stopped before there was anything to save: step 0; "),
+        ("trainers.loop.train_step", "stopped after saving: step 1; the same command goes on"),
+    ],
+    ids=["opening", "opened", "first step"],
+)
+def test_a_training_says_whether_anything_was_saved(
+    place: str, told: str, text_shards: Path, tmp_path: Path
+) -> None:
+    recipe = text_recipe(text_shards, tmp_path, *SETTINGS)
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_AT, *place.rsplit(".", 1), "--config", "demo/bert_full", *recipe],
+        cwd=REPOSITORY,
+        timeout=300,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DS_ACCELERATOR": "cpu"},
+    )
+    assert done.returncode == 75, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(told), last
+    saved = list_checkpoints(tmp_path / "bert_full" / "one" / "checkpoints")
+    assert bool(saved) == ("after saving" in told)
+    assert saved or last.endswith("; the same command starts it again")
+
+
 def let_go(_: World) -> None:
     """A start that was refused holds its run directory as long as its error's traceback lives."""
     gc.collect()

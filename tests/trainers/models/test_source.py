@@ -32,13 +32,20 @@ def test_cached_models_need_no_network(cache: Path, revision: str | None) -> Non
 
 def test_a_cached_model_without_weights_does_not_count(cache: Path) -> None:
     (cache / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="sokhan download model somebody/bert$"):
+    with pytest.raises(InputError, match="`sokhan download model somebody/bert`"):
         resolve_model("somebody/bert")
 
 
 def test_another_revision_does_not_count(cache: Path) -> None:
-    with pytest.raises(InputError, match="sokhan download model somebody/bert --revision other$"):
+    with pytest.raises(InputError, match="`sokhan download model somebody/bert --revision other`"):
         resolve_model("somebody/bert", "other")
+
+
+def test_a_model_that_cannot_be_had_says_what_can_be_done(cache: Path) -> None:
+    with pytest.raises(InputError, match=r"docs/offline\.md.*--model\.pretrained null.*--out no/model`$"):
+        resolve_model("no/model")
+    with pytest.raises(InputError, match=r"same command, and copy .* here \(docs/offline\.md\)$"):
+        download_model("no/model")
 
 
 @pytest.mark.parametrize("name", ["", "a/b/c", "./here", "~/there", "/nowhere"])

@@ -33,13 +33,15 @@ ANALYSES = {
 }
 """What a run may have measured on its model, eval/<name>.json, and what must be in it."""
 
+_WHERE = "a run lies in runs/<recipe>/<name>, a sweep in runs/sweeps/<name>"
+
 
 def read_run(path: Path) -> Run:
     """Read a run directory. Raises InputError naming what is missing or damaged."""
     if not path.is_dir():
-        raise InputError(f"{path}: no such run directory; a run lies in runs/<recipe>/<name>")
+        raise InputError(f"{path}: no such run directory; {_WHERE}")
     if not (path / "config.yaml").is_file():
-        raise InputError(f"{path}: not a run directory (no config.yaml); runs lie in runs/<recipe>/<name>")
+        raise InputError(f"{path}: not a run directory (no config.yaml); {_WHERE}")
     summary = _json(path / "summary.json") if (path / "summary.json").is_file() else {}
     if not summary.get("finished"):
         why = "summary.json does not say finished" if summary else "no summary.json"
