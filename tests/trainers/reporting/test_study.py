@@ -510,6 +510,16 @@ def test_damaged_analyses_are_told_in_one_line(tmp_path: Path) -> None:
         write_report([run])
 
 
+def test_every_test_of_a_pair_is_counted(tmp_path: Path) -> None:
+    """Seven seeds, seven counts: none is left out of the table silently."""
+    runs = tmp_path / "runs"
+    made = [text_run(runs, name, seed, 0.6) for name in ("one", "two") for seed in range(7)]
+    row = table(
+        page_of(build_study(runs, [part("seven", [member(run) for run in made])]))[1], "Paired tests on"
+    )["one"]
+    assert len(row[-2].split()) == len(row[-1].split()) == 7
+
+
 def test_the_best_by_uar_may_be_worse_in_accuracy(tmp_path: Path) -> None:
     """200 samples of one class and 20 of each other: one run knows the many, one the few."""
     runs, made = tmp_path / "runs", []

@@ -206,7 +206,8 @@ def pair_table(pairs: Sequence[Pair], what: str) -> Table:
         f"Paired tests on the test part ({what}): McNemar's exact test for runs of equal seeds, "
         f"combined over seeds as twice the median p, corrected by Holm over {len(pairs)} "
         f"pair{'s' if len(pairs) > 1 else ''}; intervals resample "
-        f"{'speakers' if _clustered(pairs) else 'samples'}"
+        f"{'speakers' if _clustered(pairs) else 'samples'}; samples that only one of two gets right are "
+        "counted for each test of two runs"
     )
     return Table(header, tuple(_row(pair, speech) for pair in pairs), caption, left=3)
 
@@ -238,8 +239,8 @@ def _row(pair: Pair, speech: bool) -> tuple[str, ...]:
         *uar,
         p_text(result.adjusted_p),
         p_text(result.p),
-        " ".join(str(test.a_only) for test in result.tests[:5]),
-        " ".join(str(test.b_only) for test in result.tests[:5]),
+        " ".join(str(test.a_only) for test in result.tests),
+        " ".join(str(test.b_only) for test in result.tests),
     )
 
 
