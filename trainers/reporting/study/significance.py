@@ -21,6 +21,7 @@ from trainers.reporting.statistics.bootstrap import (
 )
 from trainers.reporting.statistics.tests import PairResult, compare, holm, in_words, short
 from trainers.reporting.study.methods import Items, Method
+from trainers.reporting.study.setting_words import field_words
 
 ALL_PAIRS = 8
 """Most methods of which every pair is tested; of more, each with the first."""
@@ -89,7 +90,7 @@ def pairs_of(methods: Sequence[Method], curve: str | None) -> tuple[list[Pair], 
         what = f"each method with {methods[0].name}" if many else "all pairs"
     elif len({method.line for method in methods}) > 1:
         chosen = [(a, b) for a, b in combinations(methods, 2) if a.value == b.value]
-        what = f"methods of equal {curve}"
+        what = f"methods of equal {field_words(curve)}"
     else:
         chosen = [(methods[0], method) for method in methods[1:]]
         what = f"each with {methods[0].name}" if methods else ""
