@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from configs.files import put_in_place
+from configs.files import put_in_place, settle
 from data_shards.columns import GrowingColumns
 from data_shards.index import MANIFEST, Kind, Manifest, ShardFile, digest_of, write_index
 from data_shards.sample import EncodedSample
@@ -40,7 +41,10 @@ def staging(out: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raise InputError if ``out`` is there and may not be replaced."""
+    """Raise InputError if ``out`` is there and may not be replaced. Shards that a packing had set aside
+    when it was killed are put back first."""
+    if old := settle(out):
+        print(f"{out}: put back from {old.name}, a packing was killed in replacing it", file=sys.stderr)
     if out.exists():
         if not overwrite:
             raise InputError(f"{out}: exists already; pack elsewhere with --out or add --overwrite")

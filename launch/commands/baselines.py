@@ -21,7 +21,7 @@ def add_commands(commands: Any) -> None:
     baselines.add_argument("shards", type=Path)
     baselines.add_argument("--split", default="", help="name of the split (default: the usual one)")
     baselines.add_argument(
-        "--out", type=Path, help="folder of the results (default: runs/baselines/CORPUS-SPLIT)"
+        "--out", type=Path, help="folder of the results (default: runs/baselines/CORPUS-SPLIT-PACKING)"
     )
     baselines.set_defaults(run=run_baselines)
 

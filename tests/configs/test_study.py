@@ -211,3 +211,18 @@ def test_all_grids_that_come_with_sokhan_can_be_trained(name: str) -> None:
     assert len({member.label for member in trainings}) == len(trainings)
     sources = {member.source for member in trainings} - {None}
     assert sources <= {member.run for member in trainings}
+
+
+def test_each_way_to_remove_heads_has_all_shares() -> None:
+    """10 to 90 % by tens, so that curves of different ways can be laid over each other."""
+    parts = {part.name: part for part in load_grid("farstail/report").parts}
+    shares = tuple(n / 10 for n in range(1, 10))
+    curves = [part for part in parts.values() if part.curve == "model.regime.heads_share"]
+    assert [part.grid["model.regime.heads_share"] for part in curves] == [shares] * 4
+    told = [(part.start_from is not None, *sorted(set(part.grid) - {part.curve})) for part in curves]
+    ways = ("model.regime.choose", "model.regime.round_share")
+    assert sorted(told) == [(later, way) for later in (False, True) for way in ways]
+    untrained = parts["heads-untrained"]
+    assert tuple(untrained.settings["analysis.pruning.shares"]) == shares
+    assert untrained.grid["analysis.pruning.round_share"] == (None, 0.1)
+    assert untrained.settings["analysis.pruning.draws"] >= 5

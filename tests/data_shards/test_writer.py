@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import tarfile
 import tracemalloc
@@ -240,6 +241,28 @@ def test_a_finished_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
         second = write(clips()[:3], partial)
     assert open_index(out).manifest == second != first
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_shards_that_a_killed_packing_had_set_aside_are_put_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    with staging(out, overwrite=False) as partial:
+        first = write(clips(), partial)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    old = tmp_path / f".out.{platform.node()}@{ended.pid}.0123abcd.replaced"
+    out.rename(old)
+    with pytest.raises(InputError, match="exists already"), staging(out, overwrite=False):
+        raise AssertionError("not reached")
+    told = capsys.readouterr().err
+    assert told == f"{out}: put back from {old.name}, a packing was killed in replacing it\n"
+    assert open_index(out).manifest == first
+
+    old.mkdir()  # killed after the second rename
+    with staging(out, overwrite=True) as partial:
+        write(clips()[:3], partial)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and not capsys.readouterr().err
 
 
 def test_what_is_no_corpus_is_never_replaced(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ class Baselines:
 def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Baselines:
     """Fit and score them on one split (empty: the preferred one), and write the results.
 
-    ``out`` is by default ``runs/baselines/<corpus>-<split>``. The same shards and split give the same
-    results, times aside. Raises InputError for what is no packed corpus, an unknown split, an empty
+    ``out`` is by default ``baselines_folder`` in ``runs/baselines``. The same shards and split give the
+    same results, times aside. Raises InputError for what is no packed corpus, an unknown split, an empty
     part, a class that train lacks, a train part of one class, and a folder that cannot be written.
     """
     start = time.perf_counter()
@@ -87,7 +87,8 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
         raise InputError(f"{shards}: holds no labels, so there is nothing to classify")
     table = load_split(index, split)
     parts = parts_of(index, table)
-    folder = out or Path("runs") / "baselines" / f"{index.manifest.corpus}-{table.name}"
+    digest, corpus = index.manifest.digest, index.manifest.corpus
+    folder = out or baselines_folder(Path("runs") / "baselines", corpus, table.name, digest)
     with writing(folder):
         # An older summary must not stand over results of which some are new.
         (folder / SUMMARY).unlink(missing_ok=True)
@@ -103,8 +104,7 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
         with writing(folder):
             _write(folder / baseline.name, index, parts, result)
         results.append(result)
-    digest, seconds = index.manifest.digest, time.perf_counter() - start
-    corpus = index.manifest.corpus
+    seconds = time.perf_counter() - start
     found = Baselines(corpus, digest, table.name, seconds, tuple(results), folder, tuple(left_out))
     summary = {
         "version": VERSION,
@@ -120,6 +120,12 @@ def run_baselines(shards: Path, split: str = "", out: Path | None = None) -> Bas
     with writing(folder):
         write_json(folder / SUMMARY, summary)
     return found
+
+
+def baselines_folder(folder: Path, corpus: str, split: str, digest: str) -> Path:
+    """Where the baselines of a corpus, as it was packed, and a split lie: packings of one corpus, such as
+    with and without stop words, differ in the digest of their index."""
+    return folder / f"{corpus}-{split}-{digest[:8]}"
 
 
 def part_digests(split: Split) -> dict[str, str]:

@@ -13,10 +13,13 @@ import torch
 import torchaudio
 
 from configs.errors import InputError
+from data_shards.corpora.synthetic_text import synthetic_farstail
 from data_shards.index import open_index
 from data_shards.pack import PackSettings, pack
+from data_shards.protocols import official_split
 from data_shards.sample import SAMPLE_RATE
 from data_shards.splits import Split, load_split, save_split
+from data_shards.text import TextSteps
 from launch.cli import main
 from tests.trainers.reporting.study_directory import build_study, member, on_shards
 from tests.trainers.reporting.study_directory import part as study_part
@@ -330,8 +333,16 @@ def test_the_command(text_shards: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_runs_is_where_results_go(text_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["baselines", str(text_shards)]) == 0
-    assert (tmp_path / "runs/baselines/synthetic-farstail-official/baselines.json").is_file()
+    other = tmp_path / "other"
+    corpus = synthetic_farstail(180, seed=1, steps=TextSteps(True, False, False))
+    pack(corpus, other, PackSettings(processes=1))
+    save_split(open_index(other), official_split(open_index(other)))
+    for shards in (text_shards, other):  # one corpus, packed in two ways: none replaces the other
+        assert main(["baselines", str(shards)]) == 0
+    for shards in (text_shards, other):
+        digest = open_index(shards).manifest.digest
+        folder = tmp_path / f"runs/baselines/synthetic-farstail-official-{digest[:8]}"
+        assert json.loads((folder / "baselines.json").read_text())["digest"] == digest
 
 
 def test_wrong_input(text_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,7 +227,7 @@ def test_a_curve_over_a_field(tmp_path: Path) -> None:
         members.append(member(run, {"model.regime.layers": layers}))
     folder = build_study(runs, [part("freezing", members, curve="model.regime.layers")])
     page, text = page_of(folder)
-    rows = table(text, "Test accuracy and costs over model.regime.layers")
+    rows = table(text, "Test accuracy and costs over layers")
     for n, layers in enumerate((0, 2, 4)):
         run_ = read_run(runs / "freeze" / f"n{layers}")
         assert rows[str(layers)][2] == f"{run_.splits['test'].accuracy:.3f}", n
@@ -294,19 +294,19 @@ def test_folds_are_pooled_and_noise_is_told(tmp_path: Path) -> None:
     right = np.concatenate([one.predicted == one.truth for one in pooled])
     truth = np.concatenate([one.truth for one in pooled])
     uar = np.mean([right[truth == label].mean() for label in range(6)])
-    row = table(text, "Test part: mean ± sample standard deviation")["first, head mlp, speaker3"]
+    row = table(text, "Test part: mean ± sample standard deviation")[
+        "first, head with a hidden layer, speaker3"
+    ]
     assert row[0] == "speaker3, 3 folds pooled" and row[2] == f"{right.mean():.3f}"
     assert row[4] == f"{uar:.3f}"
     # The leaky run is the best of all, but is neither ranked nor tested with the others.
-    assert "first, head mlp, speaker3 has the highest UAR on speaker3, 3 folds pooled" in text
+    assert "first, head with a hidden layer, speaker3 has the highest UAR on speaker3, 3 folds pooled" in text
     assert "corrected by Holm over 1 pair;" in text
     assert "reference (speakers shared)" in text and "5 of 6: LEAKY" in text
     assert "UAR, the unweighted average recall, is" in text and "calls WA" in text
     assert "The same speakers are in train and test (reference)" in text
-    assert (
-        "moves the UAR of first, head mlp, speaker3 from .700 to .400 and changes 25% of its answers, "
-        "mean over folds." in text
-    )
+    moved = "moves the UAR of first, head with a hidden layer, speaker3 from .700 to .400"
+    assert f"{moved} and changes 25% of its answers, mean over folds." in text
     assert "(where there are folds, mean over folds, not pooled as the scores above)" in text
     assert "speakers of the test samples are not known" in text
 
@@ -508,6 +508,16 @@ def test_damaged_analyses_are_told_in_one_line(tmp_path: Path) -> None:
     write_json(run / "eval/probes.json", {"weights": "end"})
     with pytest.raises(InputError, match="lacks 'features'"):
         write_report([run])
+
+
+def test_every_test_of_a_pair_is_counted(tmp_path: Path) -> None:
+    """Seven seeds, seven counts: none is left out of the table silently."""
+    runs = tmp_path / "runs"
+    made = [text_run(runs, name, seed, 0.6) for name in ("one", "two") for seed in range(7)]
+    row = table(
+        page_of(build_study(runs, [part("seven", [member(run) for run in made])]))[1], "Paired tests on"
+    )["one"]
+    assert len(row[-2].split()) == len(row[-1].split()) == 7
 
 
 def test_the_best_by_uar_may_be_worse_in_accuracy(tmp_path: Path) -> None:

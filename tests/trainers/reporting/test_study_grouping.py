@@ -71,20 +71,32 @@ def scores(text: str) -> dict[str, list[str]]:
 
 
 def test_methods_are_named_by_what_is_set(tmp_path: Path) -> None:
-    """A kind says of what it is one, and a field that is not set is not named beside others."""
+    """In words where there are some; a field that is not set is not named beside others."""
     runs = tmp_path / "runs"
+    heads = {"heads_share": 0.3, "choose": "importance", "round_share": 0.1}
     varied: list[dict[str, Any]] = [
         {"loss.kind": "class_weights", "model.trains": "all", "model.last_layers": None},
         {"loss.kind": "cross_entropy", "model.trains": "last", "model.last_layers": 2},
         {"model.regime": {"kind": "freeze_first", "layers": 9, "heads": None}},
         {"evaluation.patience": None},
+        {"loop.epochs": 20, "optim.lr": 3e-5, "batching.kind": "fixed"},
+        {f"model.regime.{key}": value for key, value in heads.items()},
+        {
+            "model.pretrained": "models/mine",
+            "model.head": "new",
+            "evaluation.sort_by_length": True,
+            "model.max_tokens": 128,
+        },
     ]
     members = [member(text_run(runs, "one", n, 0.5), one) for n, one in enumerate(varied)]
     assert [method.name for method in found(build_study(runs, [part("one", members)]))] == [
-        "loss class_weights, trains all",
-        "loss cross_entropy, trains last, last_layers 2",
-        "regime freeze_first, layers 9",
-        "patience null",
+        "class weights, all layers train",
+        "plain loss, last layers train, 2 of them",
+        "embeddings and first 9 layers frozen",
+        "no patience",
+        "20 epochs, rate 3e-05, batching fixed",
+        "30% of heads removed, heads chosen by importance, heads scored anew after every 10%",
+        "from models/mine, head new, sort by length, 128 tokens at most",
     ]
 
 
@@ -182,8 +194,8 @@ def test_what_is_measured_afterwards_makes_no_other_method(tmp_path: Path) -> No
     methods, text = found(folder), page_of(folder)[1]
     assert [(len(method.scored), len(method.measured)) for method in methods] == [(1, 2), (1, 1)]
     assert "corrected by Holm over 1 pair;" in text and "of 1 pair " in text
-    for when, best in (("start", ".400"), ("end", ".600")):
-        assert f"of the layers of good, probes {when}, layer 1 of 2 is the best" in text
+    for words, best in (("probed before training", ".400"), ("probed as trained", ".600")):
+        assert f"of the layers of good, {words}, layer 1 of 2 is the best" in text
         assert f"(accuracy {best}; the last .350)" in text
     study = build_study(tmp_path / "curve" / "runs", [part("one", members, curve="analysis.probes")])
     (study.parents[1] / "good").symlink_to(runs / "good")

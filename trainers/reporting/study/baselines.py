@@ -44,8 +44,8 @@ class Baseline:
 def find_baselines(methods: Sequence[Method], folder: Path) -> tuple[list[Baseline], list[str]]:
     """The baselines of every corpus and split among ``methods``, and why some are not there.
 
-    ``folder`` keeps their results (<corpus>-<split>/baselines.json); those that are there already are
-    not computed again.
+    ``folder`` keeps their results (<corpus>-<split>-<digest>/baselines.json); those that are there already
+    are not computed again.
     """
     found: list[Baseline] = []
     problems: list[str] = []
@@ -126,12 +126,10 @@ class _Kept:
 def _of_split(run: Run, folder: Path) -> _Kept:
     """The baselines of a run's split, computed if they are not there, damaged, of other samples or made
     in an older way."""
-    from trainers.baselines.results import VERSION, part_digests, run_baselines
+    from trainers.baselines.results import VERSION, baselines_folder, part_digests, run_baselines
 
     digest, split = str(run.data.get("digest")), str(run.data["split"])
-    place = folder / f"{run.data['corpus']}-{split}"
-    if _document(place).get("digest", digest) != digest:  # of another packing: both are kept
-        place = place.with_name(f"{place.name}-{digest[:8]}")
+    place = baselines_folder(folder, str(run.data["corpus"]), split, digest)
     try:
         index = open_index(shards_of(run))
         if index.manifest.digest != digest:

@@ -8,6 +8,7 @@ from statistics import mean
 from trainers.reporting.statistics.tests import short
 from trainers.reporting.study.methods import Method
 from trainers.reporting.study.part_result import PartResult
+from trainers.reporting.study.setting_words import field_words
 from trainers.reporting.study.significance import Pair
 
 
@@ -18,7 +19,7 @@ def curve_sentences(result: PartResult) -> list[str]:
 
 def _range(result: PartResult) -> list[str]:
     points = []
-    field = (result.part.curve or "").rpartition(".")[2]
+    field = field_words(result.part.curve or "")
     for line, methods in _lines(result.methods).items():
         if len(methods) < 2:
             continue
@@ -35,7 +36,7 @@ def _pairs(result: PartResult) -> list[str]:
     """What the tests of a curve say: of lines at equal values, or of values against the first."""
     if not result.pairs:
         return []
-    field = (result.part.curve or "").rpartition(".")[2]
+    field = field_words(result.part.curve or "")
     if len(_lines(result.methods)) == 1:
         first = result.pairs[0].first
         even = "no different beyond chance"

@@ -19,6 +19,7 @@ from trainers.reporting.page.blocks import (
 from trainers.reporting.page.charts import Panel, Series, panels
 from trainers.reporting.runs.costs import peak_memory
 from trainers.reporting.study.methods import Method
+from trainers.reporting.study.setting_words import field_words
 from trainers.reporting.study.significance import interval_text, score_interval
 from trainers.reporting.study.tables import memory
 
@@ -53,7 +54,7 @@ def over_field(methods: Sequence[Method], field: str, name: str) -> list[Block]:
             [max(one) for one in values] if several else (),
         )
 
-    short = field.rpartition(".")[2]
+    short = field_words(field)
     title = "Test accuracy" if score == "accuracy" else "Test UAR"
     drawn = [
         Panel(title, short, tuple(scores(*one) for one in lines.items()), ticks=ticks),
@@ -88,7 +89,7 @@ def over_field(methods: Sequence[Method], field: str, name: str) -> list[Block]:
         for own in lines.values()
         for one in own
     )
-    caption = f"{title} and costs over {field}: mean over seeds, the band from the lowest to the highest"
+    caption = f"{title} and costs over {short}: mean over seeds, the band from the lowest to the highest"
     return [Chart(f"{name}-field", caption, panels(drawn), Table(header, rows, caption, left=2))]
 
 

@@ -7,13 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from trainers.reporting.runs.record import Run
 from trainers.reporting.study.file import StudyMember, StudyPart
 from trainers.reporting.study.methods import Method
 from trainers.reporting.study.pooling import Seeds, pooled_seeds, why_apart
+from trainers.reporting.study.setting_words import setting_words
 
 _FOLD = re.compile(r"(.+)-fold(\d+)")
 _SPLIT = "data.split"
@@ -74,7 +74,7 @@ def _methods(
     run = group[0][1]
     value = _value(part, run)
     line = ", ".join(words) or run.recipe
-    name = ", ".join([*words, _setting(part.curve, value)] if part.curve else words) or run.recipe
+    name = ", ".join([*words, setting_words(part.curve, value)] if part.curve else words) or run.recipe
     seeds: dict[int, dict[int, Run]] = {}
     for member, run in group:
         seeds.setdefault(member.seed, {}).setdefault(_split(run)[1], run)
@@ -143,7 +143,8 @@ def _settings(member: StudyMember, curve: str | None) -> dict[str, Any]:
 
 def _analysis(member: StudyMember) -> list[str]:
     """What was measured on the member's model, where the part's members differ in that."""
-    return [_setting(key, value) for key, value in member.varied.items() if f"{key}.".startswith(_ANALYSIS)]
+    measured = {key: value for key, value in member.varied.items() if f"{key}.".startswith(_ANALYSIS)}
+    return [setting_words(key, value) for key, value in measured.items()]
 
 
 def _value(part: StudyPart, run: Run) -> Any:
@@ -155,21 +156,7 @@ def _value(part: StudyPart, run: Run) -> Any:
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:
-    """Each setting. One that is not set is left out beside others: ``trains all`` needs no ``last_layers
-    null``."""
+    """Each setting. One that is not set is left out beside others: ``all layers train`` needs no last
+    layers."""
     there = {key: value for key, value in settings.items() if value is not None}
-    return [_setting(key, value) for key, value in (there or settings).items()]
-
-
-def _setting(key: str, value: Any) -> str:
-    """``layers 3`` for model.regime.layers: 3; a name that stands for itself alone. What a ``kind`` is of
-    stands in its section's name: ``loss class_weights``."""
-    section, _, short = key.rpartition(".")
-    if short == "kind" and section:
-        short = section.rpartition(".")[2]
-    if key == _SPLIT or (key == "data.shards" and isinstance(value, str)):
-        return Path(str(value)).name
-    if isinstance(value, dict):
-        given = {name: one for name, one in value.items() if one is not None}
-        return ", ".join(_setting(f"{key}.{name}", one) for name, one in given.items()) or short
-    return f"{short} {value if isinstance(value, str) else json.dumps(value)}"
+    return [setting_words(key, value) for key, value in (there or settings).items()]

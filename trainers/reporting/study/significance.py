@@ -21,6 +21,7 @@ from trainers.reporting.statistics.bootstrap import (
 )
 from trainers.reporting.statistics.tests import PairResult, compare, holm, in_words, short
 from trainers.reporting.study.methods import Items, Method
+from trainers.reporting.study.setting_words import field_words
 
 ALL_PAIRS = 8
 """Most methods of which every pair is tested; of more, each with the first."""
@@ -89,7 +90,7 @@ def pairs_of(methods: Sequence[Method], curve: str | None) -> tuple[list[Pair], 
         what = f"each method with {methods[0].name}" if many else "all pairs"
     elif len({method.line for method in methods}) > 1:
         chosen = [(a, b) for a, b in combinations(methods, 2) if a.value == b.value]
-        what = f"methods of equal {curve}"
+        what = f"methods of equal {field_words(curve)}"
     else:
         chosen = [(methods[0], method) for method in methods[1:]]
         what = f"each with {methods[0].name}" if methods else ""
@@ -206,7 +207,8 @@ def pair_table(pairs: Sequence[Pair], what: str) -> Table:
         f"Paired tests on the test part ({what}): McNemar's exact test for runs of equal seeds, "
         f"combined over seeds as twice the median p, corrected by Holm over {len(pairs)} "
         f"pair{'s' if len(pairs) > 1 else ''}; intervals resample "
-        f"{'speakers' if _clustered(pairs) else 'samples'}"
+        f"{'speakers' if _clustered(pairs) else 'samples'}; samples that only one of two gets right are "
+        "counted for each test of two runs"
     )
     return Table(header, tuple(_row(pair, speech) for pair in pairs), caption, left=3)
 
@@ -238,8 +240,8 @@ def _row(pair: Pair, speech: bool) -> tuple[str, ...]:
         *uar,
         p_text(result.adjusted_p),
         p_text(result.p),
-        " ".join(str(test.a_only) for test in result.tests[:5]),
-        " ".join(str(test.b_only) for test in result.tests[:5]),
+        " ".join(str(test.a_only) for test in result.tests),
+        " ".join(str(test.b_only) for test in result.tests),
     )
 
 
