@@ -36,12 +36,12 @@ from trainers.opening import Start, fetch_made, open_run, scratch_folder
 from trainers.ranks.stopping import Stopped
 from trainers.ranks.world import World
 from trainers.subsets import subset_scores
+from trainers.task import Task
 from trainers.tasks.cached_emotion import CachedEmotionTask
 from trainers.tasks.emotion import EmotionTask
 from trainers.tasks.mlm import MlmTask
 from trainers.tasks.nli import NliTask
 from trainers.tasks.pair_mlm import PairMlmTask
-from trainers.tasks.task import Task
 from trainers.tracking.progress import scores_text
 from trainers.tracking.tracker import FileTracker, NoTracker, Tracker
 from trainers.tracking.wandb_run import open_wandb

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from configs.schema import NliRecipe
 from trainers.data import RunData
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.ranks.world import World
 
 _CPU_ITEMS = 8

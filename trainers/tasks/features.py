@@ -24,11 +24,11 @@ from configs.errors import InputError
 from data_shards.plan import Entries, Rows, plan_evaluation
 from trainers.data import RunData
 from trainers.files.array_file import new_array, open_array
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.hubert import EmotionModel
 from trainers.models.masking import attention_mask_for, masked_mean
 from trainers.ranks.stopping import Stopped, stop_asked
-from trainers.tasks.task import Batch
+from trainers.task import Batch
 from trainers.tasks.tokens import tokenizer_state
 
 Model = EmotionModel | NliModel

@@ -21,11 +21,11 @@ from configs.files import write_json
 from configs.models import RegimeConfig
 from data_shards.reader import Collate, Request, ShardReader
 from data_shards.splits import Split
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.importance import layer_normalised, mask_gradients, removal_path
 from trainers.models.pruning import Heads, check_heads, count_heads
 from trainers.ranks.world import World
-from trainers.tasks.task import Batch
+from trainers.task import Batch
 
 CHOICE = "heads.json"
 ITEMS = 32

@@ -27,7 +27,7 @@ from trainers.exports.card import CardFacts
 from trainers.models.bert_mlm import MlmModel, build_mlm_model
 from trainers.models.freezing import ParameterReport, report_of_all
 from trainers.ranks.world import World
-from trainers.tasks.task import Batch, StepOutput
+from trainers.task import Batch, StepOutput
 from trainers.tasks.token_masks import TokenMasks, check_mask_token, seed_of
 from trainers.tasks.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
 
@@ -110,7 +110,7 @@ class Rows:
 
 
 class MlmTask:
-    """Implements ``trainers.tasks.task.Task``. Its items are the tokens to predict."""
+    """Implements ``trainers.task.Task``. Its items are the tokens to predict."""
 
     unit = "tokens"
     labels: tuple[str, ...] = ()

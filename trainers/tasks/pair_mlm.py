@@ -29,7 +29,7 @@ from trainers.exports.card import CardFacts
 from trainers.models.bert_mlm import PairMlmModel, build_pair_mlm_model
 from trainers.models.freezing import ParameterReport, report_of_all
 from trainers.ranks.world import World
-from trainers.tasks.task import Batch, StepOutput
+from trainers.task import Batch, StepOutput
 from trainers.tasks.token_masks import TokenMasks, check_mask_token, seed_of
 from trainers.tasks.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
 
@@ -125,7 +125,7 @@ def _shared_losses(logits: Tensor, labels: Tensor) -> list[Tensor]:
 
 
 class PairMlmTask:
-    """Implements ``trainers.tasks.task.Task``. Its items are the tokens to predict."""
+    """Implements ``trainers.task.Task``. Its items are the tokens to predict."""
 
     unit = "tokens"
     per_unit = 1.0
