@@ -61,7 +61,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     split = load_split(index, recipe.data.split)
     with scratch_folder(recipe, world) as scratch:
         # Whatever can be wrong shows before an older run gives way to this one.
-        world.main_first(lambda: fetch_made(recipe, beginning, scratch, world))
+        world.on_main(lambda: fetch_made(recipe, beginning, scratch))
         data = RunData(recipe, index, split, open_task(recipe, index, split, scratch, world), world)
         data.check()
         model = data.task.build_model()

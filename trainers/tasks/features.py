@@ -63,7 +63,7 @@ def kept_features(data: RunData, model: Model, *, top: bool = False) -> Features
     """
     world, shape = data.world, (len(data.index), *_shape_of(model, top))
     # Rank 0's word counts: ranks that looked for different files would wait for each other for ever.
-    key = world.gather(_key(data, model, top) if world.main else "")[0]
+    key = world.on_main(lambda: _key(data, model, top))
     place = data.index.root / "cache" / f"features-{key}.npy"
     found = open_array(place, shape, np.float32)
     if all(world.gather(found is not None)):
