@@ -114,7 +114,11 @@ class World:
         dist.broadcast_object_list(answer, src=0, group=self.control)
         result, problem = answer
         if problem is not None:
-            raise problem
+            try:
+                raise problem
+            finally:
+                # An error that held this frame that held the error would keep what callers hold: a lock.
+                del answer, problem
         return result  # type: ignore[no-any-return]
 
     def main_first(self, action: Callable[[], T]) -> T:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -122,6 +125,33 @@ def test_rank_0_works_for_all_and_fails_for_all(ranks: Ranks) -> None:
     told = ["shards: rank 0 finds none"] * 2
     assert ranks(2).run(work_of_main) == [[[0, 0, 0], 0, told, [0, 1]], [[], 0, told, [0, 1]]]
     assert ranks(1).run(work_of_main) == [[[0, 0, 0], 0, told, [0]]]
+
+
+def kept_by_an_error(world: World) -> bool:
+    """Whether what a caller held outlives the error that it was told."""
+
+    def fail() -> None:
+        raise InputError("shards: none")
+
+    def caller() -> weakref.ref[Any]:
+        held = {"a lock"}
+        with contextlib.suppress(InputError):
+            inner(held)
+        return weakref.ref(held)
+
+    def inner(held: Any) -> None:
+        world.on_main(fail)
+
+    gc.disable()
+    try:
+        return caller()() is not None
+    finally:
+        gc.enable()
+
+
+def test_an_error_keeps_nothing(ranks: Ranks) -> None:
+    """Such as the lock on a run directory, which another start could not get."""
+    assert ranks(2).run(kept_by_an_error) == [False, False]
 
 
 def whose_errors(world: World) -> list[bool]:
