@@ -25,7 +25,7 @@ from configs.load import AnyRecipe, load_recipe, shipped_recipes
 from configs.schema import EmotionRecipe, MlmRecipe, NliRecipe
 from launch.checks import check
 from launch.cli import build_parser, main
-from launch.commands.run import split_recipes
+from launch.commands.common import split_recipes
 from tests.documentation import FIELDS, PAGES, ROOT, Block, blocks, prose, with_fields
 from tests.ranks import RankPool
 from tests.stand_ins import make_stand_ins

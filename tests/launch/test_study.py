@@ -15,7 +15,7 @@ from configs.grid import load_grid
 from configs.load import AnyRecipe, load_recipe, signature
 from configs.study import GridMember, members
 from launch.cli import build_parser, main
-from launch.commands.run import split_recipes
+from launch.commands.common import split_recipes
 from launch.slurm.submission import Submission
 from launch.slurm.submit import Training, _write
 from launch.sweep_folder import read_outcomes, short_name, write_sweep

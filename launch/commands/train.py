@@ -1,16 +1,13 @@
-"""``sokhan train``, ``submit``, ``report``, ``download``, ``recipes`` and ``demo``."""
+"""``sokhan train`` and ``submit``: recipes, on this machine or as jobs."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from configs.beginning import add_options, read_options
+from launch.commands.common import add_cluster_options, typed_command
 
 
 def add_commands(commands: Any) -> None:
@@ -47,26 +44,6 @@ def add_commands(commands: Any) -> None:
     _add_print_config(submit)
     submit.set_defaults(run=run_submit)
 
-    report = commands.add_parser("report", help="write HTML and Markdown reports of finished runs")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, sweeps, grids")
-    report.add_argument("--out", type=Path, help="folder for a comparison of several runs")
-    report.set_defaults(run=run_report)
-
-    download = commands.add_parser("download", help="fetch a model for machines without network")
-    kinds = download.add_subparsers(dest="kind", required=True, metavar="KIND")
-    model = kinds.add_parser("model", help="a model of the Hugging Face hub")
-    model.add_argument("name", help="e.g. facebook/hubert-base-ls960")
-    model.add_argument("--revision", help="commit to pin")
-    download.set_defaults(run=run_download)
-
-    recipes = commands.add_parser("recipes", help="list the recipes that come with sokhan")
-    recipes.set_defaults(run=run_recipes)
-
-    demo = commands.add_parser("demo", help="pack, train and report on generated corpora: the whole path")
-    demo.add_argument("--folder", type=Path, default=Path("demo"), help="where to (default: %(default)s)")
-    demo.add_argument("--ranks", type=int, default=2, help="training processes (default: %(default)s)")
-    demo.set_defaults(run=run_demo)
-
 
 def _add_print_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--print_config", action="store_true", help="print the whole recipe and stop")
@@ -90,22 +67,6 @@ def run_train(options: argparse.Namespace) -> int:
     ranks = options.ranks if options.ranks is not None else max(1, count_gpus())
     beginning = read_options(options, names)
     return train(names, overrides, ranks=ranks, beginning=beginning, command=typed_command())
-
-
-def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """--site, --cluster and --wait, for the commands that submit jobs."""
-    parser.add_argument(
-        "--site",
-        metavar="NAME|FILE",
-        help="standing settings of a cluster (default: $SOKHAN_SITE); `sokhan doctor --write` makes one",
-    )
-    parser.add_argument(
-        "--cluster",
-        choices=("auto", "slurm", "local", "debug"),
-        default="auto",
-        help="auto: SLURM where there is one, else processes of this machine",
-    )
-    parser.add_argument("--wait", action="store_true", help="return when the job has ended")
 
 
 def run_submit(options: argparse.Namespace) -> int:
@@ -135,62 +96,3 @@ def _print_recipes(names: Sequence[str], overrides: Sequence[str]) -> int:
 
     print("---\n".join(to_yaml(load_recipe(name, overrides)) for name in names), end="")
     return 0
-
-
-def split_recipes(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """["train", "a.yaml", "--seed", "1"] -> (["a.yaml"], ["train", "--seed", "1"]).
-
-    Recipes come first. argparse alone could not tell the value of an override from a recipe.
-    """
-    if arguments[:1] not in (["train"], ["submit"], ["sweep"]):
-        return [], arguments
-    end = 1
-    while end < len(arguments) and not arguments[end].startswith("-"):
-        end += 1
-    return arguments[1:end], [arguments[0], *arguments[end:]]
-
-
-def run_report(options: argparse.Namespace) -> int:
-    """Write the report and say where it is."""
-    from launch.sweeps.sweep import for_report
-    from trainers.report import write_report
-    from trainers.reporting.study.page import write_study
-
-    wanted = for_report(options.runs)
-    if wanted.study:
-        report = write_study(wanted.study, options.out, wanted.left_out)
-    else:
-        report = write_report(wanted.runs, options.out or wanted.folder, wanted.left_out)
-    for line in report.left_out:
-        print(f"left out: {line}", file=sys.stderr)
-    print(f"report: {report.html}\n        {report.markdown}")
-    return 0
-
-
-def run_download(options: argparse.Namespace) -> int:
-    """Fetch a model into the hub's cache, where offline nodes that share it find it."""
-    from trainers.models.source import download_model
-
-    folder = download_model(options.name, options.revision)
-    print(f"{options.name}: {folder}")
-    return 0
-
-
-def run_recipes(options: argparse.Namespace) -> int:
-    """List recipe names."""
-    from configs.load import shipped_recipes
-
-    print("\n".join(shipped_recipes()))
-    return 0
-
-
-def run_demo(options: argparse.Namespace) -> int:
-    """The whole path on generated corpora."""
-    from launch.demo import run
-
-    return run(options.folder, options.ranks)
-
-
-def typed_command() -> str:
-    """The command line, for those who want to know later what was asked."""
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
