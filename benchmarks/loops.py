@@ -27,7 +27,7 @@ from trainers.optim import build_optimizer
 from trainers.ranks.world import World
 from trainers.run import open_task
 from trainers.step import StepResult
-from trainers.tasks.task import Batch
+from trainers.task import Batch
 from trainers.tracking.tracker import NoTracker
 
 Train = Callable[[Pass], None]

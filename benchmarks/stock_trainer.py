@@ -32,7 +32,7 @@ from benchmarks.stopwatch import Pass
 from benchmarks.usual_data import TokenRows, WaveFiles, pad_clips
 from data_shards.sample import SAMPLE_RATE
 from trainers.data import RunData
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 
 MISSING = (
     "transformers.Trainer is left out: it needs the package accelerate, which this project does not "

@@ -7,7 +7,20 @@ import sys
 from collections.abc import Sequence
 
 from configs.errors import InputError
-from launch.commands import baselines, corpus, export, jobs, pack, predict, run, sweep
+from launch.commands import (
+    baselines,
+    corpus,
+    download,
+    export,
+    first_steps,
+    jobs,
+    pack,
+    predict,
+    report,
+    sweep,
+    train,
+)
+from launch.commands.common import split_recipes
 from launch.parser import Command
 
 
@@ -19,7 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     pack.add_commands(commands)
     corpus.add_commands(commands)
-    run.add_commands(commands)
+    train.add_commands(commands)
+    report.add_commands(commands)
+    download.add_commands(commands)
+    first_steps.add_commands(commands)
     jobs.add_commands(commands)
     sweep.add_commands(commands)
     export.add_commands(commands)
@@ -31,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     parser = build_parser()
-    recipes, arguments = run.split_recipes(list(arguments or sys.argv[1:]))
+    recipes, arguments = split_recipes(list(arguments or sys.argv[1:]))
     slurm, arguments = pack.split_slurm(arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("train", "submit", "sweep"):

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from configs.load import load_recipe, run_folder
+from launch.command_job import run_command
 
 SPEECH = "demo/hubert"
 TEXT = [f"demo/bert_{regime}" for regime in ("full", "freeze", "embeddings_last", "intermediate", "heads")]
@@ -61,10 +62,8 @@ def _run(recipe: str, speech: Path, text: Path, runs: Path) -> Path:
 
 def _step(number: int, total: int, arguments: list[str], started: float) -> int:
     """Run one ``sokhan`` command, saying which."""
-    from launch.cli import main
-
     print(
         f"\n[{number}/{total}, {time.monotonic() - started:.0f} s] sokhan {' '.join(arguments)}",
         flush=True,
     )
-    return main(arguments)
+    return run_command(arguments)

@@ -23,9 +23,9 @@ from configs.beginning import Beginning, read_options
 from configs.cluster import load_cluster, split_words
 from configs.load import AnyRecipe, load_recipe, shipped_recipes
 from configs.schema import EmotionRecipe, MlmRecipe, NliRecipe
+from launch.checks import check
 from launch.cli import build_parser, main
-from launch.commands.run import split_recipes
-from launch.local import check
+from launch.commands.common import split_recipes
 from tests.documentation import FIELDS, PAGES, ROOT, Block, blocks, prose, with_fields
 from tests.ranks import RankPool
 from tests.stand_ins import make_stand_ins

@@ -1,10 +1,8 @@
-"""The distribution as a whole: who may import whom, what is declared, pinned and shipped."""
+"""The distribution as a whole: what is declared, pinned and shipped."""
 
 from __future__ import annotations
 
-import ast
 import configparser
-import functools
 import importlib.metadata
 import os
 import re
@@ -12,74 +10,19 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("configs", "data_shards", "trainers", "launch")
+from tests.imports import PACKAGES, ROOT, all_imports
+
 FOLDERS = {*PACKAGES, "benchmarks", "constraints", "docs", "tests", ".ci"}
 PYTHONS = ("3.11", "3.12", "3.13")
 
-# What a package may import of ours when it is imported, and what its functions may import besides.
-AT_IMPORT = {
-    "configs": {"configs"},
-    "data_shards": {"configs", "data_shards"},
-    "trainers": {"configs", "data_shards", "trainers"},
-    "launch": {"configs", "launch"},
-}
-IN_FUNCTIONS = {"launch": {"data_shards", "trainers"}}
-# Slow to import: `sokhan --help` must not wait for them.
-HEAVY = {"torch", "torchaudio", "transformers", "deepspeed", "hazm", "soundfile", "matplotlib"}
-HEAVY |= {"sklearn", "scipy", "wandb", "submitit", "webdataset", "tokenizers"}
 REQUIRED = {"torch", "deepspeed", "transformers", "torchaudio", "webdataset", "hazm", "wandb"}
 REQUIRED |= {"submitit"}
-
-
-@dataclass(frozen=True)
-class Import:
-    file: Path
-    line: int
-    module: str
-    in_function: bool
-
-    def __str__(self) -> str:
-        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
-
-    @property
-    def package(self) -> str:
-        return self.file.relative_to(ROOT).parts[0]
-
-    @property
-    def top(self) -> str:
-        return self.module.partition(".")[0]
-
-
-def _walk(node: ast.AST, in_function: bool) -> Iterator[tuple[int, str, bool]]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
-            continue  # never runs
-        if isinstance(child, ast.Import):
-            yield from ((child.lineno, alias.name, in_function) for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, f"relative import in line {child.lineno}"
-            yield child.lineno, child.module or "", in_function
-        inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        yield from _walk(child, in_function or inner)
-
-
-@functools.cache
-def _imports() -> list[Import]:
-    found = []
-    for package in PACKAGES:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-            found += [Import(file, *where) for where in _walk(tree, in_function=False)]
-    return found
 
 
 def _setup() -> configparser.ConfigParser:
@@ -101,50 +44,6 @@ def _pins(python: str) -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in (x.split("==") for x in lines)}
 
 
-def test_imports_go_one_way() -> None:
-    wrong = []
-    for found in _imports():
-        if found.top not in PACKAGES:
-            continue
-        allowed = AT_IMPORT[found.package]
-        if found.in_function:
-            allowed = allowed | IN_FUNCTIONS.get(found.package, set())
-        if found.top not in allowed:
-            wrong.append(str(found))
-    assert not wrong
-
-
-def test_only_the_engine_imports_deepspeed() -> None:
-    files = {str(i.file.relative_to(ROOT)) for i in _imports() if i.top == "deepspeed"}
-    assert files == {"trainers/engine.py"}
-
-
-def test_heavy_modules_are_imported_inside_functions() -> None:
-    light = [i for i in _imports() if i.package != "trainers" and not i.in_function]
-    assert not [str(i) for i in light if i.top in HEAVY]
-
-
-def test_help_imports_nothing_heavy() -> None:
-    script = (
-        "import sys\n"
-        "from launch.cli import main\n"
-        "sys.argv = ['sokhan', '--help']\n"
-        "try:\n"
-        "    code = main()\n"
-        "except SystemExit as stop:\n"
-        "    code = stop.code\n"
-        "assert not code, code\n"
-        f"heavy = sorted(set(sys.modules) & {HEAVY | {'trainers'}!r})\n"
-        "print('heavy:', heavy)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "usage" in done.stdout.lower()
-    assert done.stdout.splitlines()[-1] == "heavy: []"
-
-
 def test_third_party_imports_are_declared() -> None:
     declared = {
         canonicalize_name(r.name)
@@ -154,7 +53,7 @@ def test_third_party_imports_are_declared() -> None:
     assert declared >= REQUIRED
     owners = importlib.metadata.packages_distributions()
     missing = []
-    for found in _imports():
+    for found in all_imports():
         if found.top in sys.stdlib_module_names or found.top in PACKAGES:
             continue
         names = {canonicalize_name(name) for name in owners.get(found.top, [found.top])}

@@ -104,7 +104,7 @@ def _train(recipes: list[AnyRecipe], beginning: Beginning) -> NoReturn:
         world = join_world(timedelta(minutes=max(r.engine.timeout_minutes for r in recipes)))
         try:
             # Rank 0 decides: a run may be finished, or seen as such, between two ranks' looks.
-            left = world.gather(left_to_train(recipes, beginning.overwrite))[0]
+            left = world.on_main(lambda: left_to_train(recipes, beginning.overwrite))
             for recipe in left:
                 with telling_of_disks(run_folder(recipe)):
                     train(recipe, world, beginning)

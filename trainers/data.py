@@ -37,7 +37,7 @@ from data_shards.splits import (
 from data_shards.staging import forget
 from trainers.ranks.staging import stage
 from trainers.ranks.world import World
-from trainers.tasks.task import Batch, Task
+from trainers.task import Batch, Task
 
 _PATIENCE = 300.0
 """Seconds that a batch may take in any case: what reading processes import can lie on a slow file system."""

@@ -17,7 +17,7 @@ from trainers.engine import Engine
 from trainers.metrics import Metrics, SplitMetrics, TokenMetrics, class_metrics
 from trainers.predictions import softmax
 from trainers.predictions import write_predictions as write_table
-from trainers.tasks.task import StepOutput
+from trainers.task import StepOutput
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from trainers.metrics import Metrics
 from trainers.optim import learning_rate
 from trainers.ranks.stopping import Stopped, stop_asked
 from trainers.step import StepResult, StepValues, train_step
-from trainers.tasks.task import Batch
+from trainers.task import Batch
 from trainers.tracking.progress import Progress, StepTotals, reset_peak_memory
 from trainers.tracking.tracker import Tracker
 

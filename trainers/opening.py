@@ -72,32 +72,22 @@ def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginn
     Killed in between, it leaves a directory in which the same start can be made again."""
     world, held = data.world, list[tuple[Path, RunLock]]()
 
-    def hold() -> None:
-        if world.main:
-            held.append(hold_run_folder(recipe, beginning.overwrite))
-
-    world.main_first(hold)
+    world.on_main(lambda: held.append(hold_run_folder(recipe, beginning.overwrite)))
     folder, lock = held[0] if held else (run_folder(recipe), None)
-    found = world.main_first(lambda: find_checkpoints(recipe, beginning) if world.main else [])
-    checkpoint = choose(world.gather(found)[0], world, recipe.checkpoint)
+    checkpoint = choose(world.on_main(lambda: find_checkpoints(recipe, beginning)), world, recipe.checkpoint)
 
-    forced, changed = False, list[str]()
-
-    def check() -> None:
-        nonlocal forced
-        if not world.main:
-            return
+    def check() -> tuple[bool, list[str]]:
+        forced, changed = False, list[str]()
         if checkpoint:
             forced = beginning.force or _was_forced(folder, recipe, checkpoint)
-            changed.extend(check_same(checkpoint, recipe, data, forced))
+            changed = check_same(checkpoint, recipe, data, forced)
             check_model(checkpoint, engine.shapes())
             check_rewind(folder, checkpoint, forced)
         elif not beginning.anew:
             check_never_saved(folder)
+        return forced, changed
 
-    def prepare() -> str:
-        if not world.main:
-            return ""
+    def prepare(forced: bool, changed: list[str]) -> str:
         keep: tuple[str, ...] = ()
         if checkpoint:
             keep = (RUN, CHECKPOINTS, METRICS, PERFORMANCE, *MADE_ONCE, "wandb")
@@ -123,10 +113,10 @@ def open_run(recipe: AnyRecipe, data: RunData, engine: Engine, beginning: Beginn
         )
         return str(read_run(folder)["wandb_id"])
 
-    world.main_first(check)
-    wandb_id = world.gather(world.main_first(prepare))[0]
+    forced, changed = world.on_main(check)
+    wandb_id = world.on_main(lambda: prepare(forced, changed))
     state = TrainingState.from_dict(checkpoint.facts["state"]) if checkpoint else TrainingState()
-    attempt = world.gather(secrets.token_hex(4))[0]
+    attempt = world.on_main(lambda: secrets.token_hex(4))
     return Start(folder, lock, attempt, wandb_id, checkpoint, state)
 
 
@@ -140,11 +130,9 @@ def _was_forced(folder: Path, recipe: AnyRecipe, checkpoint: Checkpoint) -> bool
     )
 
 
-def fetch_made(recipe: AnyRecipe, beginning: Beginning, scratch: Path, world: World) -> None:
+def fetch_made(recipe: AnyRecipe, beginning: Beginning, scratch: Path) -> None:
     """Go on with the tokenizer and the choice of heads that the run was started with, and with what is
     known of the weights it started from: a new one notes them."""
-    if not world.main:
-        return
     found = find_checkpoints(recipe, beginning)
     folder = Path(recipe.model.pretrained or "").expanduser()
     if found:
@@ -196,24 +184,22 @@ def scratch_folder(recipe: AnyRecipe, world: World) -> Iterator[Path]:
     """A folder beside the run directory, where all ranks see it; gone afterwards. Raises InputError,
     before anything is made, for an ``output.group`` that is none of the user's."""
     folder, group = run_folder(recipe), recipe.output.group
-    made: list[Path] = []
+    world.main_first(lambda: group_id(group))
 
-    def make() -> None:
-        group_id(group)
-        if world.main:
-            with writing(folder.parent):
-                make_parents(folder, group)
-                _sweep(folder.parent)
-                prefix = f"{_SCRATCH}{platform.node()}@{os.getpid()}@"
-                made.append(Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent)))
+    def make() -> Path:
+        with writing(folder.parent):
+            make_parents(folder, group)
+            _sweep(folder.parent)
+            prefix = f"{_SCRATCH}{platform.node()}@{os.getpid()}@"
+            return Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
 
-    world.main_first(make)
+    scratch = world.on_main(make)
     try:
-        yield world.gather(made[0] if made else Path())[0]
+        yield scratch
         world.barrier()
     finally:
-        for path in made:
-            shutil.rmtree(path, ignore_errors=True)
+        if world.main:
+            shutil.rmtree(scratch, ignore_errors=True)
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()  # if nothing came of the run
 

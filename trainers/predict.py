@@ -29,13 +29,13 @@ from trainers.engine import choose_rounding
 from trainers.exports.classifier import ABOUT, load_exported, read_about
 from trainers.exports.reading import Reading, read_reading
 from trainers.metrics import SplitMetrics, class_metrics
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.hubert import EmotionModel
 from trainers.models.tokenizer import load_tokenizer
 from trainers.predictions import prediction_rows, softmax
+from trainers.task import Batch
 from trainers.tasks.emotion import EmotionCollate
 from trainers.tasks.nli import NliCollate
-from trainers.tasks.task import Batch
 from trainers.tasks.tokens import texts_of
 
 BATCH = 16

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import InputError
-from configs.files import write_text
-from trainers.reporting.page import html, markdown
 from trainers.reporting.page.blocks import Block, Heading, Text
+from trainers.reporting.page.write import Report, write_pages
 from trainers.reporting.runs.beside import beside_reference
 from trainers.reporting.runs.comparison import over_seeds, side_by_side
 from trainers.reporting.runs.read import read_run
 from trainers.reporting.runs.record import Run
 from trainers.reporting.runs.sections import run_sections
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where a report lies, and what it had to leave out."""
-
-    html: Path
-    markdown: Path
-    left_out: tuple[str, ...] = ()
-    """One line for each run that is unfinished or damaged."""
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None, unfinished: Sequence[str] = ()) -> Report:
@@ -70,15 +58,3 @@ def several_runs(runs: Sequence[Run], left_out: Sequence[str]) -> list[Block]:
     for position, run in enumerate(runs, 1):
         blocks += [Heading(2, run.name), *run_sections(run, 3, f"run{position}")]
     return blocks
-
-
-def write_pages(blocks: Sequence[Block], folder: Path, name: str, left_out: tuple[str, ...]) -> Report:
-    """Both forms of a report, each written beside its place and renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    report = Report(folder / f"{name}.html", folder / f"{name}.md", left_out)
-    for path, text in (
-        (report.html, html.page(blocks)),
-        (report.markdown, markdown.document(blocks)),
-    ):
-        write_text(path, text)
-    return report

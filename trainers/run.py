@@ -37,12 +37,12 @@ from trainers.ranks.standstill import ended_at_standstill
 from trainers.ranks.stopping import Stopped, StoppedEarly, nothing_to_save
 from trainers.ranks.world import World
 from trainers.subsets import subset_scores
+from trainers.task import Task
 from trainers.tasks.cached_emotion import CachedEmotionTask
 from trainers.tasks.emotion import EmotionTask
 from trainers.tasks.mlm import MlmTask
 from trainers.tasks.nli import NliTask
 from trainers.tasks.pair_mlm import PairMlmTask
-from trainers.tasks.task import Task
 from trainers.tracking.progress import scores_text
 from trainers.tracking.tracker import FileTracker, NoTracker, Tracker
 from trainers.tracking.wandb_run import open_wandb
@@ -63,7 +63,7 @@ def train(recipe: AnyRecipe, world: World, beginning: Beginning) -> Path:
     split = load_split(index, recipe.data.split)
     with nothing_to_save(), scratch_folder(recipe, world) as scratch:
         # Whatever can be wrong shows before an older run gives way to this one.
-        world.main_first(lambda: fetch_made(recipe, beginning, scratch, world))
+        world.on_main(lambda: fetch_made(recipe, beginning, scratch))
         data = RunData(recipe, index, split, open_task(recipe, index, split, scratch, world), world)
         data.check()
         model = data.task.build_model()

@@ -11,7 +11,7 @@ import torch
 
 from trainers.data import RunData
 from trainers.engine import Engine
-from trainers.tasks.task import Batch
+from trainers.task import Batch
 
 _SEED_TAG = 20
 

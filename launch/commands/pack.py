@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
+from launch.commands.common import add_cluster_options
 from launch.commands.corpus import make_splits, parse_protocol, save, usual_protocol
-from launch.commands.run import add_cluster_options
 
 if TYPE_CHECKING:
     from data_shards.corpora.corpus import Corpus

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from configs.beginning import add_options, read_options
-from launch.commands.run import add_cluster_options, typed_command
+from launch.commands.common import add_cluster_options, typed_command
 
 
 def add_commands(commands: Any) -> None:

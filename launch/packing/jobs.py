@@ -19,11 +19,12 @@ from configs.cluster import Site, load_cluster
 from configs.errors import InputError
 from configs.files import write_json
 from configs.slurm import SlurmConfig
-from launch.packing.wait import SentPack, log_of, wait_for
+from launch.code import keep_code
+from launch.command_job import CommandJob
+from launch.packing.wait import SentPack, wait_for
 from launch.slurm.attempt import now
 from launch.slurm.batch import job_parameters
-from launch.slurm.code import keep_code
-from launch.slurm.command_job import CommandJob
+from launch.slurm.job_files import log_of
 from launch.slurm.sbatch import send_jobs
 from launch.slurm.scheduler import SchedulerError, cancel
 from launch.slurm.submission import new_folder

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.slurm.job_files import is_done, log_of
 from launch.slurm.scheduler import SchedulerDown, job_states
 from launch.slurm.waiting import SETTLE, looks
 
@@ -48,19 +49,6 @@ def wait_for(sent: SentPack) -> int:
         _tell("joining the parts", sent.folder, sent.merge)
     print("the same command again packs what is missing", file=sys.stderr)
     return 1
-
-
-def is_done(folder: Path, job: str) -> bool:
-    """Whether a job has ended well; submitit leaves its answer then."""
-    from submitit.core.utils import JobPaths, pickle_load
-
-    answer = JobPaths(folder, job_id=job, task_id=0).result_pickle
-    return answer.is_file() and pickle_load(answer)[0] == "success"
-
-
-def log_of(folder: Path, job: str) -> Path:
-    """Where a job says what goes on and what went wrong."""
-    return folder / f"{job}_0_log.err"
 
 
 def _wait(sent: SentPack) -> None:

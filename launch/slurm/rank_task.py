@@ -60,8 +60,8 @@ class LocalTask:
     member: int
 
     def __call__(self) -> NoReturn:
-        """Become ``python -m launch.slurm.local_job``."""
-        _become("launch.slurm.local_job", self.submission, str(self.member))
+        """Become ``python -m launch.local_job``."""
+        _become("launch.local_job", self.submission, str(self.member))
 
 
 def _become(module: str, *arguments: str) -> NoReturn:

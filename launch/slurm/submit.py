@@ -21,11 +21,11 @@ from configs.cluster import Site
 from configs.errors import InputError
 from configs.load import AnyRecipe, run_folder, to_yaml
 from configs.rank_status import TRAINED, WRONG_INPUT
-from launch.local import check, load_unfinished
+from launch.checks import check, load_unfinished
+from launch.code import importing_from, keep_code
 from launch.slurm.ask import SchedulerError
 from launch.slurm.attempt import now
 from launch.slurm.batch import rank_python, script, training_parameters
-from launch.slurm.code import importing_from, keep_code
 from launch.slurm.rank_task import LocalTask, RankTask
 from launch.slurm.sbatch import send_jobs, try_script
 from launch.slurm.scheduler import cancel

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.grid import shipped_grids
-from launch.packing.wait import is_done
+from launch.slurm.job_files import is_done
+from launch.slurm.page_job import PAGE, PageJob, note_page, read_page
 from launch.slurm.scheduler import (
     JobState,
     SchedulerDown,
@@ -19,8 +20,7 @@ from launch.slurm.scheduler import (
 )
 from launch.slurm.submission import FOLDER
 from launch.status.state import PENDING, State
-from launch.sweeps.folder import open_sweep
-from launch.sweeps.page_job import PAGE, PageJob, note_page, read_page
+from launch.sweep_folder import open_sweep
 
 
 @dataclass(frozen=True)

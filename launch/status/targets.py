@@ -11,7 +11,7 @@ from configs.errors import InputError
 from configs.grid import shipped_grids
 from launch.slurm.scheduler import SchedulerError, base_id, is_job_id, show_job, submit_line
 from launch.slurm.submission import FOLDER, Member, Submission, newest_submission
-from launch.sweeps.folder import SWEEP, Outcome, open_sweep, read_outcomes, short_name
+from launch.sweep_folder import SWEEP, Outcome, open_sweep, read_outcomes, short_name
 
 _MEMBERS = "members.json"
 

@@ -23,8 +23,8 @@ from configs.rank_status import FAILED, STOPPED, TRAINED, read_statuses
 from configs.study import GridMember
 from launch.last_words import errors, last_line
 from launch.local import train
+from launch.sweep_folder import note_outcome, recorded
 from launch.sweeps.command import train_command
-from launch.sweeps.folder import note_outcome, recorded
 from launch.sweeps.sweep import IN_HAND, look
 
 

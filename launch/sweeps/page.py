@@ -7,8 +7,8 @@ from pathlib import Path
 
 from configs.errors import InputError
 from configs.rank_status import FAILED, TRAINED
+from launch.slurm.page_job import wait_for_page
 from launch.status.pages import pending_pages
-from launch.sweeps.page_job import wait_for_page
 from launch.sweeps.sweep import for_report
 
 

@@ -12,12 +12,12 @@ from configs.cluster import Site
 from configs.errors import InputError
 from configs.rank_status import FAILED, STOPPED, TRAINED
 from configs.study import GridMember
+from launch.slurm.page_job import PageJob, send_page, wait_for_page
 from launch.slurm.submission import Submission, newest_submission
 from launch.slurm.submit import Training, submit_members
 from launch.slurm.waiting import wait_for
+from launch.sweep_folder import note_outcome
 from launch.sweeps.command import train_command
-from launch.sweeps.folder import note_outcome
-from launch.sweeps.page_job import PageJob, send_page, wait_for_page
 from launch.sweeps.sweep import Sweep, trainings_text
 
 

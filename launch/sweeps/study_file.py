@@ -15,7 +15,7 @@ from configs.grid import Grid
 from configs.load import flatten, signature, to_dict
 from configs.parts import Part
 from configs.study import GridMember
-from launch.sweeps.folder import short_name
+from launch.sweep_folder import short_name
 
 STUDY = "study.json"
 

@@ -12,12 +12,12 @@ from configs.errors import InputError
 from configs.grid import Grid, shipped_grids
 from configs.load import written_signature
 from configs.study import GridMember, by_part, each_once, sweep_folder
+from launch.checks import check
 from launch.last_words import last_line
-from launch.local import check
 from launch.slurm.submission import newest_submission
 from launch.status.status import Status, statuses
 from launch.status.targets import Target
-from launch.sweeps.folder import SweepMember, is_sweep, open_sweep, read_outcomes, short_name
+from launch.sweep_folder import SweepMember, is_sweep, open_sweep, read_outcomes, short_name
 from launch.sweeps.inputs import changed_input
 from launch.sweeps.no_run import no_run
 from launch.sweeps.study_file import is_study

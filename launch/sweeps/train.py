@@ -16,9 +16,9 @@ from configs.rank_status import FAILED, TRAINED
 from configs.study import GridMember
 from launch.local import count_gpus
 from launch.slurm.submit import Where, choose, prefetch
+from launch.sweep_folder import recorded, write_sweep
 from launch.sweeps.arithmetic import encoder_of, is_here
 from launch.sweeps.cost import H100, describe_cost, expect, this_machine
-from launch.sweeps.folder import recorded, write_sweep
 from launch.sweeps.local import train_here
 from launch.sweeps.page import page_again, write_page
 from launch.sweeps.slurm import Sending, submit_sweep

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from launch.commands.run import split_recipes
+from launch.commands.common import split_recipes
 
 SOKHAN = [sys.executable, "-m", "launch"]
 

@@ -12,14 +12,14 @@ import yaml
 
 from configs.errors import InputError
 from launch.cli import main
+from launch.slurm.page_job import PAGE, PageJob, note_page, read_page
 from launch.slurm.scheduler import JobState
 from launch.slurm.submission import Submission
 from launch.status import pages
 from launch.status.pages import find_pages, page_statuses
+from launch.sweep_folder import SWEEP
 from launch.sweeps import page as page_module
-from launch.sweeps.folder import SWEEP
 from launch.sweeps.page import page_again
-from launch.sweeps.page_job import PAGE, PageJob, note_page, read_page
 from tests.launch.submissions import submitted
 
 

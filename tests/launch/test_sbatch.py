@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from configs.slurm import SlurmConfig
+from launch.command_job import CommandJob
 from launch.slurm.batch import rank_python, script, training_parameters
-from launch.slurm.command_job import CommandJob
 from launch.slurm.sbatch import send_jobs, try_script
 
 DUMP = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"

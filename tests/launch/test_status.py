@@ -20,7 +20,7 @@ from launch.slurm.scheduler import JobState
 from launch.slurm.submission import Submission, note_cancelled
 from launch.status.state import State, standing_of
 from launch.status.targets import Target, find_targets
-from launch.sweeps.folder import note_outcome
+from launch.sweep_folder import note_outcome
 from tests.launch.submissions import ended, said, saved, started, submitted
 
 WAITS = JobState("PENDING", "Priority")

@@ -15,11 +15,11 @@ from configs.grid import load_grid
 from configs.load import AnyRecipe, load_recipe, signature
 from configs.study import GridMember, members
 from launch.cli import build_parser, main
-from launch.commands.run import split_recipes
+from launch.commands.common import split_recipes
 from launch.slurm.submission import Submission
 from launch.slurm.submit import Training, _write
+from launch.sweep_folder import read_outcomes, short_name, write_sweep
 from launch.sweeps.command import train_command
-from launch.sweeps.folder import read_outcomes, short_name, write_sweep
 from launch.sweeps.slurm import levels
 from launch.sweeps.study_file import STUDY, is_study, write_study_file
 from launch.sweeps.sweep import Sweep, plan_sweep

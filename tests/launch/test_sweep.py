@@ -18,7 +18,7 @@ from configs.errors import InputError
 from configs.grid import load_grid
 from configs.study import GridMember, members
 from launch.cli import main
-from launch.sweeps.folder import (
+from launch.sweep_folder import (
     OUTCOMES,
     SWEEP,
     note_outcome,

@@ -13,7 +13,8 @@ from transformers import BertModel, HubertModel
 from transformers import HubertConfig as HubertArchitecture
 
 from configs.models import BertConfig
-from trainers.models.bert import NliModel, build_nli_model
+from trainers.models.bert import build_nli_model
+from trainers.models.bert_classifier import NliModel
 
 EMOTIONS = ("A", "N", "S")
 RELATIONS = ("e", "c", "n")

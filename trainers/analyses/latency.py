@@ -16,7 +16,7 @@ from torch import Tensor
 
 from configs.schema import NliRecipe
 from trainers.data import RunData
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.ranks.world import World
 
 _CPU_ITEMS = 8
@@ -38,20 +38,22 @@ class ForwardTiming:
     def measure(self, model: NliModel) -> float:
         """Median milliseconds of a forward pass, the same on every rank. A collective call: the other
         ranks wait. The model is left in evaluation mode."""
-        taken = 0.0
-        if self.world.main:
+
+        def timed() -> float:
             (seconds,) = _seconds([model], self.inputs, self.repeats)
-            taken = 1000 * median(seconds)
-        return round(self.world.gather(taken)[0], 4)
+            return 1000 * median(seconds)
+
+        return round(self.world.on_main(timed), 4)
 
     def measure_beside(self, model: NliModel, whole: NliModel, milliseconds: float) -> float:
         """``milliseconds``, those of the whole model, times the median ratio of the two models' forward
         passes, which are made by turns. The rest is as in ``measure``."""
-        taken = 0.0
-        if self.world.main:
+
+        def timed() -> float:
             pairs = zip(*_seconds([model, whole], self.inputs, self.repeats), strict=True)
-            taken = milliseconds * median(own / other for own, other in pairs)
-        return round(self.world.gather(taken)[0], 4)
+            return milliseconds * median(own / other for own, other in pairs)
+
+        return round(self.world.on_main(timed), 4)
 
     def describe(self) -> dict[str, int | str]:
         """What is timed, for a table's caption."""
@@ -70,11 +72,12 @@ def forward_timing(data: RunData, model: NliModel) -> ForwardTiming:
     shape = (items, recipe.model.max_tokens)
     ids = torch.randint(model.config.vocab_size, shape, generator=generator).to(world.device)
     inputs = (ids, torch.ones_like(ids), torch.zeros_like(ids))
-    repeats = 0
-    if world.main:
+
+    def repeats() -> int:
         ((once,),) = _seconds([model], inputs, 1)
-        repeats = max(_LEAST, min(_MOST, int(_SECONDS / max(once, 1e-6))))
-    return ForwardTiming(inputs, world.gather(repeats)[0], world)
+        return max(_LEAST, min(_MOST, int(_SECONDS / max(once, 1e-6))))
+
+    return ForwardTiming(inputs, world.on_main(repeats), world)
 
 
 def _seconds(models: Sequence[NliModel], inputs: tuple[Tensor, ...], repeats: int) -> list[list[float]]:

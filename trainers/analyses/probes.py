@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,17 +50,18 @@ def layer_probes(data: RunData, model: nn.Module, watch: Callable[[], None] | No
     else:
         features = main_features(data, whole, np.concatenate(list(rows.values())))
     labels, truth = data.task.labels, np.asarray(data.index.label).astype(np.int64)
+
+    def probed(layer: int) -> dict[str, Any]:
+        assert features is not None
+        parts = {p: (np.ascontiguousarray(features[r, layer]), truth[r]) for p, r in rows.items()}
+        return {"layer": layer, **probe(parts, labels, recipe.evaluation.metric)}
+
     found = []
     for layer in range(layers_of(whole)):
         if watch is not None:
             watch()
-        result: dict[str, Any] = {}
-        if data.world.main:
-            assert features is not None
-            parts = {p: (np.ascontiguousarray(features[r, layer]), truth[r]) for p, r in rows.items()}
-            result = {"layer": layer, **probe(parts, labels, recipe.evaluation.metric)}
         # Layer by layer: the others wait for rank 0, and not longer than ranks do.
-        found.append(data.world.gather(result)[0])
+        found.append(data.world.on_main(partial(probed, layer)))
     majority = np.bincount(truth[rows["train"]], minlength=len(labels)).argmax()
     return {
         "weights": recipe.analysis.probes,

@@ -21,7 +21,7 @@ from configs.schema import NliRecipe
 from trainers.analyses.latency import device_name, forward_timing
 from trainers.data import RunData
 from trainers.evaluate import predict
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.importance import removal_path
 from trainers.models.pruning import Heads, draw_heads, heads_left, prune_heads
 from trainers.tasks.head_choice import ScoringSamples, round_size, score_heads, scoring_samples

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.hubert import EmotionModel
-from trainers.reporting.runs.regime_words import regime_words
+from trainers.models.regime_words import regime_words
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ from data_shards.writer import sha256_of
 from trainers.exports.card import CardFacts, write_card
 from trainers.exports.reading import Reading
 from trainers.models import hubert_attentive, hubert_mlp
-from trainers.models.bert import NliModel, adopt
+from trainers.models.bert import adopt
+from trainers.models.bert_classifier import NliModel
 from trainers.models.hubert import EmotionModel, assemble
 from trainers.models.hubert_attentive import HubertAttentiveForAudioClassification
 from trainers.models.hubert_encoder import PaddedHubert

@@ -17,7 +17,7 @@ from torch import nn
 
 from configs.errors import InputError
 from configs.models import RegimeConfig
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.hubert import EmotionModel
 from trainers.models.pruning import REMOVED_KEY, Heads, check_heads, choose_heads, prune_heads
 

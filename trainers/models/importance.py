@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.pruning import Heads, heads_left, join_heads, prune_heads, take_heads
 
 Score = Callable[[NliModel], Tensor]

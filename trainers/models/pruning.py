@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from configs.errors import InputError
-
-if TYPE_CHECKING:
-    from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 
 Heads = Mapping[int, tuple[int, ...]]
 

@@ -98,23 +98,37 @@ class World:
         names = ", ".join(map(str, ranks))
         return f"ranks {names} have not answered {waited}: they hang or their machines are lost"
 
+    def on_main(self, action: Callable[[], T]) -> T:
+        """What ``action`` gives on rank 0, on every rank (pickled: own processes only). It runs there alone.
+
+        If it fails, every rank raises its error. The others wait no longer than ``timeout``: work that
+        may take longer goes through trainers/ranks/beside.py.
+        """
+        answer: list[Any] = [None, None]
+        if self.main:
+            try:
+                answer = [action(), None]
+            except Exception as error:  # passed on to the ranks that would wait for ever
+                answer = [None, error]
+        self.beats.count += 1  # not before: a rank 0 that hangs in its work has not entered
+        dist.broadcast_object_list(answer, src=0, group=self.control)
+        result, problem = answer
+        if problem is not None:
+            try:
+                raise problem
+            finally:
+                # An error that held this frame that held the error would keep what callers hold: a lock.
+                del answer, problem
+        return result  # type: ignore[no-any-return]
+
     def main_first(self, action: Callable[[], T]) -> T:
         """Run ``action`` on rank 0, then on the others, who find what rank 0 made.
 
         If rank 0 fails, every rank raises its error.
         """
-        self.beats.count += 1
-        problem: list[BaseException | None] = [None]
-        result: Any = None
-        if self.main:
-            try:
-                result = action()
-            except Exception as error:  # passed on to the ranks that would wait for ever
-                problem = [error]
-        dist.broadcast_object_list(problem, src=0, group=self.control)
-        if problem[0] is not None:
-            raise problem[0]
-        return result if self.main else action()
+        found: list[T] = []
+        self.on_main(lambda: found.append(action()))
+        return found[0] if self.main else action()
 
 
 def join_world(timeout: timedelta = TIMEOUT) -> World:

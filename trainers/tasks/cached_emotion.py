@@ -30,9 +30,9 @@ from trainers.losses import is_training
 from trainers.models.freezing import ParameterReport
 from trainers.models.hubert import EmotionModel
 from trainers.ranks.world import World
+from trainers.task import Batch, StepOutput
 from trainers.tasks.emotion import EmotionTask
 from trainers.tasks.features import Features, kept_features
-from trainers.tasks.task import Batch, StepOutput
 
 
 class HeadOnFeatures(nn.Module):
@@ -69,7 +69,7 @@ class FeatureCollate(RowCollate):
 
 
 class CachedEmotionTask:
-    """Implements ``trainers.tasks.task.Task``. ``audio`` is the task of the whole model."""
+    """Implements ``trainers.task.Task``. ``audio`` is the task of the whole model."""
 
     unit = EmotionTask.unit
     per_unit = EmotionTask.per_unit

@@ -28,7 +28,7 @@ from trainers.models.hubert import (
     read_do_normalize,
 )
 from trainers.models.source import resolve_model
-from trainers.tasks.task import Batch, StepOutput
+from trainers.task import Batch, StepOutput
 
 HOP = 320
 """Samples of one HuBERT frame (20 ms)."""
@@ -58,7 +58,7 @@ class EmotionCollate:
 
 
 class EmotionTask:
-    """Implements ``trainers.tasks.task.Task``."""
+    """Implements ``trainers.task.Task``."""
 
     unit = "audio seconds"
     per_unit = SAMPLE_RATE / HOP

@@ -24,11 +24,11 @@ from configs.errors import InputError
 from data_shards.plan import Entries, Rows, plan_evaluation
 from trainers.data import RunData
 from trainers.files.array_file import new_array, open_array
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.hubert import EmotionModel
 from trainers.models.masking import attention_mask_for, masked_mean
 from trainers.ranks.stopping import Stopped, stop_asked
-from trainers.tasks.task import Batch
+from trainers.task import Batch
 from trainers.tasks.tokens import tokenizer_state
 
 Model = EmotionModel | NliModel
@@ -63,7 +63,7 @@ def kept_features(data: RunData, model: Model, *, top: bool = False) -> Features
     """
     world, shape = data.world, (len(data.index), *_shape_of(model, top))
     # Rank 0's word counts: ranks that looked for different files would wait for each other for ever.
-    key = world.gather(_key(data, model, top) if world.main else "")[0]
+    key = world.on_main(lambda: _key(data, model, top))
     place = data.index.root / "cache" / f"features-{key}.npy"
     found = open_array(place, shape, np.float32)
     if all(world.gather(found is not None)):

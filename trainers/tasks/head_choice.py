@@ -21,11 +21,11 @@ from configs.files import write_json
 from configs.models import RegimeConfig
 from data_shards.reader import Collate, Request, ShardReader
 from data_shards.splits import Split
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.importance import layer_normalised, mask_gradients, removal_path
 from trainers.models.pruning import Heads, check_heads, count_heads
 from trainers.ranks.world import World
-from trainers.tasks.task import Batch
+from trainers.task import Batch
 
 CHOICE = "heads.json"
 ITEMS = 32
@@ -81,21 +81,12 @@ def choose_heads_once(
     heads together and rank 0 notes its choice there. Raises InputError where the share cannot be
     reached, or the note fits another model.
     """
-
-    def noted() -> Heads | None:
-        return _read(folder, build) if world.main else None
-
-    chosen: Heads | None = world.gather(world.main_first(noted))[0]
+    chosen = world.on_main(lambda: _read(folder, build))
     if chosen is None:
         model = world.main_first(build)
         chosen = world.gather(choose_by_importance(model, regime, samples, world))[0]
         document = {str(layer): list(gone) for layer, gone in chosen.items()}
-
-        def note() -> None:
-            if world.main:
-                write_json(folder / CHOICE, document)
-
-        world.main_first(note)
+        world.on_main(lambda: write_json(folder / CHOICE, document))
     return chosen
 
 

@@ -10,26 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from configs.schema import MlmRecipe
-from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request
-from data_shards.splits import Split
-from trainers.exports.card import CardFacts
 from trainers.models.bert_mlm import MlmModel, build_mlm_model
-from trainers.models.freezing import ParameterReport, report_of_all
-from trainers.ranks.world import World
-from trainers.tasks.task import Batch, StepOutput
-from trainers.tasks.token_masks import TokenMasks, check_mask_token, seed_of
-from trainers.tasks.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
+from trainers.task import Batch, StepOutput
+from trainers.tasks.language_model import LanguageModelTask
+from trainers.tasks.token_masks import TokenMasks, seed_of
+from trainers.tasks.tokens import Pairs, Text, texts_of
 
 
 @dataclass(frozen=True)
@@ -40,11 +34,17 @@ class MlmCollate:
     max_tokens: int
     text: Text
     seed: int
+    counted_as: ClassVar[str] = "mlm"
 
     @property
     def tokenizer(self) -> Any:
         """The masks' own."""
         return self.masks.tokenizer
+
+    @property
+    def per_unit(self) -> float:
+        """Each row holds one token less of the texts than it is long: [CLS]."""
+        return (self.max_tokens - 1) / self.max_tokens
 
     def __call__(self, request: Request, items: Sequence[Item]) -> Batch:
         rows = self.rows([texts_of(item.text, self.text) for item in items])
@@ -109,41 +109,17 @@ class Rows:
     """Number of the word that a token belongs to; -1: special or padding."""
 
 
-class MlmTask:
-    """Implements ``trainers.tasks.task.Task``. Its items are the tokens to predict."""
+class MlmTask(LanguageModelTask):
+    """Masked tokens alone."""
 
-    unit = "tokens"
-    labels: tuple[str, ...] = ()
+    def make_collate(self, masks: TokenMasks) -> MlmCollate:
+        """Rows filled with text."""
+        model = self.recipe.model
+        return MlmCollate(masks, model.max_tokens, model.text, self.recipe.seed)
 
-    def __init__(
-        self, recipe: MlmRecipe, index: ShardIndex, split: Split, folder: Path, world: World
-    ) -> None:
-        self.recipe, self.index = recipe, index
-        model = recipe.model
-        tokenizer = open_tokenizer(model, index, split.rows("train"), folder, world)
-        check_mask_token(tokenizer, model)
-        # Each row holds one token less of the texts than it is long: [CLS].
-        self.per_unit = (model.max_tokens - 1) / model.max_tokens
-        masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
-        self.collate = MlmCollate(masks, model.max_tokens, model.text, recipe.seed)
-        self._lengths = count_tokens(index, model.text, tokenizer, folder, "mlm", self.collate.count, world)
-
-    def lengths(self) -> NDArray[np.int32]:
-        """(samples,) tokens of each text or pair, with a [SEP] after each text."""
-        return self._lengths
-
-    def build_model(self) -> MlmModel:
-        """A fresh or published encoder with the language model's head."""
-        tokenizer = self.collate.tokenizer
-        model = build_mlm_model(self.recipe.model, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed)
-        if self.recipe.engine.activation_checkpointing:
-            model.enable_activation_checkpointing()
-        return model
-
-    def parameters(self, model: nn.Module) -> ParameterReport:
-        """Everything trains."""
-        assert isinstance(model, MlmModel)
-        return report_of_all(model, "mlm", model.config.num_hidden_layers)
+    def new_model(self, vocabulary_size: int, pad_token_id: int) -> MlmModel:
+        """An encoder with the language model's head."""
+        return build_mlm_model(self.recipe.model, vocabulary_size, pad_token_id, self.recipe.seed)
 
     def step(self, model: Any, batch: Batch, device: torch.device) -> StepOutput:
         """Cross entropy a masked token."""
@@ -151,9 +127,3 @@ class MlmTask:
         labels = batch.labels.to(device, non_blocking=True)
         losses = functional.cross_entropy(logits.float(), labels, reduction="none")
         return StepOutput(losses, logits.detach().argmax(1) == labels)
-
-    def export(self, state: dict[str, Tensor], folder: Path, card: CardFacts) -> None:
-        """``folder`` becomes a transformers model with its tokenizer: what `model.pretrained` takes."""
-        from trainers.exports.mlm import export_mlm
-
-        export_mlm(self.build_model(), state, self.collate.tokenizer, folder, card)

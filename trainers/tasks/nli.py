@@ -19,12 +19,13 @@ from data_shards.splits import Split, label_counts
 from trainers.exports.card import CardFacts
 from trainers.exports.reading import reading_of
 from trainers.losses import ClassLoss, is_training
-from trainers.models.bert import NliModel, build_nli_model
+from trainers.models.bert import build_nli_model
+from trainers.models.bert_classifier import NliModel
 from trainers.models.freezing import ParameterReport, apply_regime, check_regime, report_of
 from trainers.models.pruning import Heads
 from trainers.ranks.world import World
+from trainers.task import Batch, StepOutput
 from trainers.tasks.head_choice import choose_heads_once, scoring_samples
-from trainers.tasks.task import Batch, StepOutput
 from trainers.tasks.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
 
 
@@ -66,7 +67,7 @@ class NliCollate:
 
 
 class NliTask:
-    """Implements ``trainers.tasks.task.Task``."""
+    """Implements ``trainers.task.Task``."""
 
     unit = "tokens"
     per_unit = 1.0

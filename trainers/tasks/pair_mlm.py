@@ -12,26 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from configs.schema import MlmRecipe
-from data_shards.index import ShardIndex
 from data_shards.reader import Item, Request
-from data_shards.splits import Split
-from trainers.exports.card import CardFacts
 from trainers.models.bert_mlm import PairMlmModel, build_pair_mlm_model
-from trainers.models.freezing import ParameterReport, report_of_all
-from trainers.ranks.world import World
-from trainers.tasks.task import Batch, StepOutput
-from trainers.tasks.token_masks import TokenMasks, check_mask_token, seed_of
-from trainers.tasks.tokens import Pairs, Text, count_tokens, open_tokenizer, texts_of
+from trainers.task import Batch, StepOutput
+from trainers.tasks.language_model import LanguageModelTask
+from trainers.tasks.token_masks import TokenMasks, seed_of
+from trainers.tasks.tokens import Pairs, Text, texts_of
 
 _IGNORED = -100
 
@@ -47,11 +40,17 @@ class PairMlmCollate:
     text: Text
     seed: int
     shared: bool = False
+    per_unit: ClassVar[float] = 1.0
 
     @property
     def tokenizer(self) -> Any:
         """The masks' own."""
         return self.masks.tokenizer
+
+    @property
+    def counted_as(self) -> str:
+        """Pairs are cut to the length of a row."""
+        return f"pair mlm {self.max_tokens}"
 
     def __call__(self, request: Request, items: Sequence[Item]) -> Batch:
         seed = seed_of(self.seed, request)
@@ -124,43 +123,17 @@ def _shared_losses(logits: Tensor, labels: Tensor) -> list[Tensor]:
     return [losses.sum(1) / count, right.sum(1) / count]
 
 
-class PairMlmTask:
-    """Implements ``trainers.tasks.task.Task``. Its items are the tokens to predict."""
+class PairMlmTask(LanguageModelTask):
+    """Masked tokens and pairs, and on request shared tokens."""
 
-    unit = "tokens"
-    per_unit = 1.0
-    labels: tuple[str, ...] = ()
+    def make_collate(self, masks: TokenMasks) -> PairMlmCollate:
+        """A pair a row."""
+        model = self.recipe.model
+        return PairMlmCollate(masks, model.max_tokens, model.text, self.recipe.seed, model.shared_tokens)
 
-    def __init__(
-        self, recipe: MlmRecipe, index: ShardIndex, split: Split, folder: Path, world: World
-    ) -> None:
-        self.recipe, self.index = recipe, index
-        model = recipe.model
-        tokenizer = open_tokenizer(model, index, split.rows("train"), folder, world)
-        check_mask_token(tokenizer, model)
-        masks = TokenMasks(tokenizer, model.mask_share, model.whole_words)
-        self.collate = PairMlmCollate(masks, model.max_tokens, model.text, recipe.seed, model.shared_tokens)
-        about = f"pair mlm {model.max_tokens}"
-        self._lengths = count_tokens(index, model.text, tokenizer, folder, about, self.collate.count, world)
-
-    def lengths(self) -> NDArray[np.int32]:
-        """(samples,) tokens of each pair."""
-        return self._lengths
-
-    def build_model(self) -> PairMlmModel:
-        """A fresh or published encoder with both heads."""
-        tokenizer = self.collate.tokenizer
-        model = build_pair_mlm_model(
-            self.recipe.model, len(tokenizer), tokenizer.pad_token_id, self.recipe.seed
-        )
-        if self.recipe.engine.activation_checkpointing:
-            model.enable_activation_checkpointing()
-        return model
-
-    def parameters(self, model: nn.Module) -> ParameterReport:
-        """Everything trains."""
-        assert isinstance(model, PairMlmModel)
-        return report_of_all(model, "mlm", model.config.num_hidden_layers)
+    def new_model(self, vocabulary_size: int, pad_token_id: int) -> PairMlmModel:
+        """An encoder with the heads of all objectives."""
+        return build_pair_mlm_model(self.recipe.model, vocabulary_size, pad_token_id, self.recipe.seed)
 
     def step(self, model: Any, batch: Batch, device: torch.device) -> StepOutput:
         """Cross entropy a masked token, and with it that of its pair, and the mean of its pair's shared
@@ -178,9 +151,3 @@ class PairMlmTask:
         row = places // ids.shape[1]
         scores = torch.stack(told, dim=1).detach()[row]
         return StepOutput(tokens + pairs[row], logits.detach().argmax(1) == labels, pairs=scores)
-
-    def export(self, state: dict[str, Tensor], folder: Path, card: CardFacts) -> None:
-        """``folder`` becomes a transformers model with its tokenizer: what `model.pretrained` takes."""
-        from trainers.exports.mlm import export_mlm
-
-        export_mlm(self.build_model(), state, self.collate.tokenizer, folder, card)

@@ -22,7 +22,7 @@ from tests.trainers.tiny_models import pairs, small_bert
 from trainers.analyses.pruning import masked_heads, pruning_curve
 from trainers.evaluate import predict
 from trainers.exports.classifier import load_exported
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.pruning import prune_heads
 from trainers.ranks.stopping import Stopped
 from trainers.ranks.world import World

@@ -35,7 +35,8 @@ from tests.trainers.tiny_models import (
 )
 from trainers.exports.card import CardFacts, card_text
 from trainers.exports.classifier import export_emotion, export_nli, load_exported, read_about
-from trainers.models.bert import NliModel, build_nli_model
+from trainers.models.bert import build_nli_model
+from trainers.models.bert_classifier import NliModel
 from trainers.models.freezing import apply_regime, check_emotion, check_regime
 from trainers.models.hubert import EmotionModel, build_emotion_model
 from trainers.models.pruning import prune_heads

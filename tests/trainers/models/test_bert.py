@@ -20,7 +20,8 @@ from tests.trainers.tiny_models import (
     pairs,
     small_bert,
 )
-from trainers.models.bert import NliModel, build_nli_model
+from trainers.models.bert import build_nli_model
+from trainers.models.bert_classifier import NliModel
 
 
 def stock_of(model: NliModel) -> BertForSequenceClassification:

@@ -11,7 +11,8 @@ from torch import nn
 from configs.errors import InputError
 from configs.models import BertConfig, HubertConfig, RegimeConfig
 from tests.trainers.tiny_models import EMOTIONS, RELATIONS, minilm_folder, pairs, small_bert
-from trainers.models.bert import NliModel, build_nli_model
+from trainers.models.bert import build_nli_model
+from trainers.models.bert_classifier import NliModel
 from trainers.models.freezing import apply_regime, check_emotion, check_regime, report_of
 from trainers.models.hubert import build_emotion_model
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from configs.models import RegimeConfig
 from tests.trainers.tiny_models import pairs, small_bert
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.freezing import apply_regime
 from trainers.models.importance import (
     layer_normalised,

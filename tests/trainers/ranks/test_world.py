@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from configs.errors import InputError
 from configs.rank_status import FAILED, STATUS, read_statuses
 from tests.conftest import REPOSITORY
 from tests.ranks import RankPool
@@ -81,6 +85,7 @@ def exchange(world: World) -> list[Any]:
     answers = [
         world.sum([1.0, world.rank]),
         world.gather(world.rank),
+        world.on_main(lambda: f"made by {world.rank}"),
         world.main_first(lambda: f"made by {world.rank}"),
     ]
     world.barrier()
@@ -89,8 +94,64 @@ def exchange(world: World) -> list[Any]:
 
 def test_exchanges_are_counted(ranks: Ranks) -> None:
     first, second = ranks(2).run(exchange)
-    assert first == [[2.0, 1.0], [0, 1], "made by 0", 4]
-    assert second == [[2.0, 1.0], [0, 1], "made by 1", 4]
+    assert first == [[2.0, 1.0], [0, 1], "made by 0", "made by 0", 5]
+    assert second == [[2.0, 1.0], [0, 1], "made by 0", "made by 1", 5]
+
+
+def work_of_main(world: World) -> list[Any]:
+    """Which ranks did it, the exchanges that were counted meanwhile, and what every rank raised."""
+    done: list[int] = []
+    before = world.beats.count
+
+    def work() -> int:
+        done.append(world.rank)
+        return world.beats.count - before
+
+    def fail() -> None:
+        done.append(world.rank)
+        raise InputError(f"shards: rank {world.rank} finds none")
+
+    counted = world.on_main(work)
+    told = []
+    for share in (world.on_main, world.main_first):
+        with pytest.raises(InputError) as error:
+            share(fail)
+        told.append(str(error.value))
+    return [done, counted, told, world.gather(world.rank)]
+
+
+def test_rank_0_works_for_all_and_fails_for_all(ranks: Ranks) -> None:
+    """While it works it has not entered the exchange: if it hangs, it is seen to be the one that does."""
+    told = ["shards: rank 0 finds none"] * 2
+    assert ranks(2).run(work_of_main) == [[[0, 0, 0], 0, told, [0, 1]], [[], 0, told, [0, 1]]]
+    assert ranks(1).run(work_of_main) == [[[0, 0, 0], 0, told, [0]]]
+
+
+def kept_by_an_error(world: World) -> bool:
+    """Whether what a caller held outlives the error that it was told."""
+
+    def fail() -> None:
+        raise InputError("shards: none")
+
+    def caller() -> weakref.ref[Any]:
+        held = {"a lock"}
+        with contextlib.suppress(InputError):
+            inner(held)
+        return weakref.ref(held)
+
+    def inner(held: Any) -> None:
+        world.on_main(fail)
+
+    gc.disable()
+    try:
+        return caller()() is not None
+    finally:
+        gc.enable()
+
+
+def test_an_error_keeps_nothing(ranks: Ranks) -> None:
+    """Such as the lock on a run directory, which another start could not get."""
+    assert ranks(2).run(kept_by_an_error) == [False, False]
 
 
 def whose_errors(world: World) -> list[bool]:

@@ -16,7 +16,7 @@ from data_shards.reader import ShardReader
 from tests.ranks import RankPool
 from tests.trainers.jobs import open_data
 from tests.trainers.tiny_models import hubert_folder
-from trainers.models.bert import NliModel
+from trainers.models.bert_classifier import NliModel
 from trainers.models.hubert import EmotionModel, normalise_clip
 from trainers.ranks import stopping
 from trainers.ranks.world import World

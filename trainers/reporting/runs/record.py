@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.metrics import SplitMetrics, TokenMetrics
-from trainers.reporting.runs.regime_words import regime_words
+from trainers.models.regime_words import regime_words
 
 Line = dict[str, Any]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import InputError
-from trainers.report import Report, write_pages
 from trainers.reporting.page.blocks import Block, Heading, Text
+from trainers.reporting.page.write import Report, write_pages
 from trainers.reporting.runs.beside import beside_reference
 from trainers.reporting.runs.record import Run
 from trainers.reporting.runs.reference import other_settings, why_not_comparable

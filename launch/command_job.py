@@ -1,10 +1,22 @@
-"""A job that is one plain ``sokhan`` command: no ranks, nothing to save and to go on with."""
+"""``sokhan`` commands that no one types: a step of the demo, and a job that is one plain command, with no
+ranks and nothing to save and to go on with.
+
+Only here does anything below the command line import it.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run a command in this process; returns its exit code."""
+    from launch.cli import main
+
+    return main(arguments)
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,5 @@ class CommandJob:
 
     def run(self) -> int:
         """Run it; returns the exit code."""
-        from launch.cli import main
-
         os.chdir(self.folder)
-        return main(self.arguments)
+        return run_command(self.arguments)

@@ -65,8 +65,8 @@ class StepOutput:
 
 
 class Task(Protocol):
-    """A model, its batches and its loss. `emotion.py`, `cached_emotion.py`, `nli.py`, `mlm.py` and
-    `pair_mlm.py` are the tasks."""
+    """A model, its batches and its loss. The tasks are in `tasks/`: `emotion.py`, `cached_emotion.py`,
+    `nli.py`, `mlm.py` and `pair_mlm.py`."""
 
     labels: tuple[str, ...]
     """Names of the classes; empty where the items are tokens."""

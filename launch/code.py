@@ -13,7 +13,7 @@ from pathlib import Path
 from configs.files import write_json
 
 PACKAGES = ("configs", "data_shards", "trainers", "launch")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 """Where the packages lie that run now."""
 
 

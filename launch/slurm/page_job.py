@@ -16,9 +16,9 @@ from configs.errors import InputError
 from configs.files import write_json
 from configs.rank_status import FAILED, TRAINED
 from configs.slurm import SlurmConfig
-from launch.packing.wait import is_done, log_of
+from launch.command_job import CommandJob
 from launch.slurm.batch import job_parameters, rank_python, script
-from launch.slurm.command_job import CommandJob
+from launch.slurm.job_files import is_done, log_of
 from launch.slurm.sbatch import send_jobs, try_script
 from launch.slurm.scheduler import SchedulerDown, job_states
 from launch.slurm.waiting import looks

@@ -1,4 +1,4 @@
-"""One member on this machine: ``python -m launch.slurm.local_job SUBMISSION MEMBER``, begun and ended as a
+"""One member on this machine: ``python -m launch.local_job SUBMISSION MEMBER``, begun and ended as a
 job of the cluster is, but never requeued."""
 
 from __future__ import annotations
