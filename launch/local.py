@@ -20,7 +20,7 @@ from configs.errors import InputError
 from configs.load import AnyRecipe, run_folder
 from configs.rank_status import COMMAND, FAILED, TRAINED
 from launch.checks import check, load_unfinished
-from launch.code import ROOT, importing_from
+from launch.code_snapshot import ROOT, importing_from
 from launch.slurm.waiting import refuse_if_live
 from launch.supervise import run_ranks
 

@@ -19,7 +19,7 @@ from configs.cluster import Site, load_cluster
 from configs.errors import InputError
 from configs.files import write_json
 from configs.slurm import SlurmConfig
-from launch.code import keep_code
+from launch.code_snapshot import keep_code
 from launch.command_job import CommandJob
 from launch.packing.wait import SentPack, wait_for
 from launch.slurm.attempt import now

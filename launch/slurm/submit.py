@@ -22,7 +22,7 @@ from configs.errors import InputError
 from configs.load import AnyRecipe, run_folder, to_yaml
 from configs.rank_status import TRAINED, WRONG_INPUT
 from launch.checks import check, load_unfinished
-from launch.code import importing_from, keep_code
+from launch.code_snapshot import importing_from, keep_code
 from launch.slurm.ask import SchedulerError
 from launch.slurm.attempt import now
 from launch.slurm.batch import rank_python, script, training_parameters

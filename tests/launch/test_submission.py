@@ -13,7 +13,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.files import write_json
-from launch.code import PACKAGES, keep_code
+from launch.code_snapshot import PACKAGES, keep_code
 from launch.slurm.submission import (
     FOLDER,
     Member,
@@ -146,7 +146,7 @@ def test_commit_and_changes(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
 
     def kept(name: str) -> dict[str, object]:
-        code = "import sys, pathlib; from launch.code import keep_code; keep_code(pathlib.Path(sys.argv[1]))"
+        code = "import sys, pathlib, launch.code_snapshot as it; it.keep_code(pathlib.Path(sys.argv[1]))"
         (tmp_path / name).mkdir()
         command = [sys.executable, "-B", "-c", code, str(tmp_path / name)]
         elsewhere = {**os.environ, "GIT_DIR": str(tmp_path)}  # as in a hook of another repository

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.code import PACKAGES
+from launch.code_snapshot import PACKAGES
 from launch.slurm.submission import Attempt, newest_submission
 from tests.launch.test_local import arguments
 from tests.launch.test_submission import ROOT, git

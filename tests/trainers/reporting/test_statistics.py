@@ -16,7 +16,7 @@ from trainers.reporting.statistics.bootstrap import (
     bootstrap_interval,
     difference_interval,
 )
-from trainers.reporting.statistics.tests import (
+from trainers.reporting.statistics.hypothesis_tests import (
     McNemar,
     PairResult,
     binomial_p,

@@ -38,7 +38,7 @@ from trainers.report import write_report
 from trainers.reporting.page.charts import Panel, Series, panels
 from trainers.reporting.runs.read import read_run
 from trainers.reporting.runs.removed_heads import removed_points
-from trainers.reporting.statistics.tests import short
+from trainers.reporting.statistics.hypothesis_tests import short
 from trainers.reporting.study.file import read_members, read_study
 from trainers.reporting.study.grouping import methods_of
 from trainers.reporting.study.page import write_study

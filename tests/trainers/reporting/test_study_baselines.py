@@ -21,7 +21,7 @@ from tests.trainers.reporting.test_study import page_of, table, text_run
 from tests.trainers.run_directory import write_json
 from trainers.baselines.results import VERSION
 from trainers.reporting.runs.read import read_run
-from trainers.reporting.statistics.tests import short
+from trainers.reporting.statistics.hypothesis_tests import short
 from trainers.reporting.study import significance
 from trainers.reporting.study.baselines import find_baselines
 from trainers.reporting.study.file import read_members, read_study

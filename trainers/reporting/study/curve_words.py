@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from trainers.reporting.statistics.tests import short
+from trainers.reporting.statistics.hypothesis_tests import short
 from trainers.reporting.study.methods import Method
 from trainers.reporting.study.part_result import PartResult
 from trainers.reporting.study.setting_words import field_words

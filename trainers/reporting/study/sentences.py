@@ -10,7 +10,7 @@ from trainers.reporting.page.blocks import isolated
 from trainers.reporting.runs.analyses import layer_means, over_folds
 from trainers.reporting.runs.record import Run
 from trainers.reporting.runs.removed_heads import fall, removed_points
-from trainers.reporting.statistics.tests import in_words, short
+from trainers.reporting.statistics.hypothesis_tests import in_words, short
 from trainers.reporting.study.baselines import Baseline
 from trainers.reporting.study.curve_words import curve_sentences
 from trainers.reporting.study.methods import Method

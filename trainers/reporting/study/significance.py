@@ -19,7 +19,7 @@ from trainers.reporting.statistics.bootstrap import (
     bootstrap_interval,
     difference_interval,
 )
-from trainers.reporting.statistics.tests import PairResult, compare, holm, in_words, short
+from trainers.reporting.statistics.hypothesis_tests import PairResult, compare, holm, in_words, short
 from trainers.reporting.study.methods import Items, Method
 from trainers.reporting.study.setting_words import field_words
 
