@@ -60,6 +60,7 @@ def _told(world: World, patience: timedelta) -> str:
         [
             "Traceback (most recent call last):\n",
             *traceback.format_stack(frame),
-            f"error: rank {world.rank} has not gone on for {waited}: it hangs",
+            f"error: rank {world.rank} has not gone on for {waited}: it hangs, or needs a longer "
+            "engine.timeout_minutes",
         ]
     )

@@ -52,7 +52,7 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def check_told(text: str) -> None:
     lines = text.splitlines()
-    assert lines[-1] == "error: rank 0 has not gone on for 0.05 min at step 12: it hangs"
+    assert lines[-1].startswith("error: rank 0 has not gone on for 0.05 min at step 12: it hangs")
     assert any("in hang_in_a_device" in line for line in lines[:-1])
 
 
