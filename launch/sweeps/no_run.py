@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from configs.grid import load_grid, shipped_grids
-from launch.sweeps.folder import SWEEP, is_sweep
+from launch.sweep_folder import SWEEP, is_sweep
 
 _SWEEPS = "sweeps"
 _SHOWN = 3

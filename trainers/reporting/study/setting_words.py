@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.reporting.runs.regime_words import regime_words
+from trainers.models.regime_words import regime_words
 
 _OTHER = "other"
 _ROUNDS = {"null": "heads scored once", _OTHER: "heads scored anew after every {:.0%}"}
