@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from configs.beginning import Beginning
 from configs.errors import InputError
 from configs.load import AnyRecipe, run_folder
+from configs.ports import free_port
 from configs.rank_status import COMMAND, FAILED, TRAINED
 from launch.checks import check, load_unfinished
 from launch.code_snapshot import ROOT, importing_from
@@ -90,7 +90,7 @@ def rank_command(ranks: int, arguments: Sequence[str]) -> list[str]:
         f"--world_info={world}",
         "--log_level=critical",
     ]
-    launcher += ["--master_addr=127.0.0.1", f"--master_port={_free_port()}", "--no_local_rank"]
+    launcher += ["--master_addr=127.0.0.1", f"--master_port={free_port(str(os.getpid()))}", "--no_local_rank"]
     return [*launcher, "--module", "trainers", *arguments]
 
 
@@ -102,9 +102,3 @@ def _check_markers(recipes: Sequence[AnyRecipe], ranks: int) -> int:
             print(f"error: {recipe.recipe}: rank(s) {missing} did not finish", file=sys.stderr)
             return FAILED
     return TRAINED
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

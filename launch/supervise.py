@@ -82,7 +82,7 @@ def run_ranks(
         finally:
             _end_all(process, others, patience, starters)
         if ended_by:
-            _say("stopped at once; the last checkpoint stays")
+            _say("stopped at once: what was not saved is lost")
             return 128 + ended_by
         code, text = _outcome(watched)
         if text:

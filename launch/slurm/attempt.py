@@ -23,10 +23,10 @@ import psutil
 from configs.access import writing_run
 from configs.files import write_json
 from configs.load import SUMMARY
+from configs.ports import free_port
 from configs.rank_status import FAILED, TRAINED
 from launch.slurm.batch import ATTEMPT, SUBMISSION
 from launch.slurm.log_parts import log_sizes
-from launch.slurm.rendezvous import free_port
 from launch.slurm.scheduler import SchedulerDown, SchedulerError, cancel, job_states, requeue
 from launch.slurm.submission import (
     Attempt,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from configs.errors import InputError, MachineFault
+from configs.ports import free_port
 from configs.rank_status import STATUS
 from trainers.ranks.beats import Beats, RankHangs
 
@@ -143,7 +143,7 @@ def join_world(timeout: timedelta = TIMEOUT) -> World:
                 "each would train alone; use `sokhan submit`"
             )
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1")
-        os.environ["MASTER_PORT"] = str(_free_port())
+        os.environ["MASTER_PORT"] = str(free_port(str(os.getpid())))
     gpu = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if gpu:
@@ -188,7 +188,9 @@ def _meet(rank: int, size: int, timeout: timedelta) -> dist.TCPStore:
         if keeps:
             if "EADDRINUSE" in str(error):
                 # It was free when the job chose it.
-                raise MachineFault(f"port {port} of {host} is taken by another process") from None
+                raise MachineFault(
+                    f"port {port} of {host} is taken by another process; start again"
+                ) from None
             raise
         raise RankHangs(f"rank 0 has not started {late} at {host}:{port} ({error})") from None
     # Ranks whose rank 0 found the port taken may come to the store of whoever took it: another start.
@@ -201,9 +203,3 @@ def _meet(rank: int, size: int, timeout: timedelta) -> dist.TCPStore:
         missing = [other for other, key in enumerate(keys) if not store.check([key])]
         raise RankHangs(f"rank(s) {missing} have not started {late}") from None
     return store
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

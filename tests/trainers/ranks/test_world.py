@@ -64,7 +64,7 @@ def test_a_taken_port_is_worth_another_start(port: int, tmp_path: Path) -> None:
         )
     word = read_statuses(tmp_path, 1)[0]
     assert (ended.returncode, word.code, word.state) == (FAILED, FAILED, "hung_peer")
-    assert word.text == f"error: port {port} of 127.0.0.1 is taken by another process"
+    assert word.text == f"error: port {port} of 127.0.0.1 is taken by another process; start again"
 
 
 def test_ranks_of_another_start_are_not_taken_for_ones_own(

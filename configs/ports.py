@@ -1,4 +1,4 @@
-"""Where the ranks of a job meet: a port of the first node that no other job there takes."""
+"""Where ranks meet: a port of the first node that nobody else there takes meanwhile."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _FIRST, _COUNT = 20_000, 12_000
 
 
 def free_port(job: str) -> int:
-    """A port that is free on this machine. Jobs with neighbouring numbers, which are those that start
-    on a node at the same time, look in different places."""
+    """A port that is free on this machine. Jobs (or processes) with neighbouring numbers, which are those
+    that start on a node at the same time, look in different places."""
     start = int("".join(filter(str.isdigit, job)) or "0")
     for step in range(_COUNT):
         port = _FIRST + (start + step * 101) % _COUNT

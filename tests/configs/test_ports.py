@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from launch.slurm.rendezvous import free_port
+from configs.ports import free_port
 
 
 def test_neighbouring_jobs_meet_in_different_places() -> None:
