@@ -407,7 +407,7 @@ def test_bad_sources_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InputError) as caught:
         build_emotion_model(config, EMOTIONS, 0)
     command = "sokhan download model nobody/no-such-hubert --revision abc123"
-    assert str(caught.value).endswith(command) and "\n" not in str(caught.value)
+    assert f"(`{command}`)" in str(caught.value) and "\n" not in str(caught.value)
 
     def message(source: Path | str) -> str:
         with pytest.raises(InputError) as caught:
