@@ -116,7 +116,9 @@ class _Ranks:
         _bury_orphans(self.process, self._others)  # DeepSpeed's launcher waits until they are gone
         ended = self.process.poll() is not None
         # First who lives, then what they have said: their last act is to say it.
-        self.left = [rank for rank, process in self._processes.items() if not _lives(process)]
+        states = {rank: _state(process) for rank, process in self._processes.items()}
+        self.left = [rank for rank, state in states.items() if state == psutil.STATUS_ZOMBIE]
+        self.suspended = [rank for rank, state in states.items() if state == psutil.STATUS_STOPPED]
         self.statuses = read_statuses(self._folder, self.size)
         for rank, status in self.statuses.items():
             if rank not in self._processes:
@@ -124,7 +126,6 @@ class _Ranks:
         if not self.in_state("failed", "hung_peer"):
             silent = [rank for rank in self.left if self.statuses[rank].state == "started"]
             self.vanished = silent
-        self.suspended = [rank for rank, process in self._processes.items() if _suspended(process)]
         return not ended or len(self.left) < len(self._processes)
 
     def in_state(self, *states: str) -> list[RankStatus]:
@@ -273,18 +274,12 @@ def _find(pid: int) -> psutil.Process | None:
         return None
 
 
-def _suspended(process: psutil.Process | None) -> bool:
+def _state(process: psutil.Process | None) -> str:
+    """As psutil names it; one that is gone has ended like a zombie."""
     try:
-        return process is not None and process.status() == psutil.STATUS_STOPPED
+        return process.status() if process is not None else psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return False
-
-
-def _lives(process: psutil.Process | None) -> bool:
-    try:
-        return process is not None and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        return psutil.STATUS_ZOMBIE
 
 
 @contextmanager

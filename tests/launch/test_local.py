@@ -21,6 +21,16 @@ from tests.launch.launched import Launched, launched, until
 from tests.launch.submissions import started, submitted
 
 RECIPE = "demo/bert_full"
+ENDLESS = [
+    "--loop.max_steps",
+    "1000000",
+    "--loop.epochs",
+    "1000000",
+    "--loop.log_every",
+    "1",
+    "--optim.schedule",
+    "constant",
+]
 
 
 def arguments(shards: Path, out: Path) -> list[str]:
@@ -113,8 +123,7 @@ def test_visible_gpus(visible: str, count: int, monkeypatch: pytest.MonkeyPatch)
 @contextmanager
 def training(shards: Path, out: Path, ranks: int, *more: str) -> Iterator[Launched]:
     """A training without an end that has begun to train, with a reading process for each rank."""
-    overrides = [*arguments(shards, out), "--loop.max_steps", "1000000", "--loop.log_every", "1"]
-    overrides += ["--loop.epochs", "1000000", "--optim.schedule", "constant", *more]
+    overrides = [*arguments(shards, out), *ENDLESS, *more]
     command = ["launch", "train", RECIPE, "--ranks", str(ranks), *overrides]
     metrics = out / "bert_full" / "run" / "metrics.jsonl"
     with launched(command, out / "output.txt") as started:

@@ -18,18 +18,8 @@ import pytest
 from launch.cli import main
 from launch.slurm.submission import Attempt, newest_submission
 from tests.launch.launched import PATIENCE, until
-from tests.launch.test_local import arguments, start
+from tests.launch.test_local import ENDLESS, arguments, start
 
-ENDLESS = [
-    "--loop.max_steps",
-    "1000000",
-    "--loop.epochs",
-    "1000000",
-    "--loop.log_every",
-    "1",
-    "--optim.schedule",
-    "constant",
-]
 NO_GPUS = ["--slurm.gpus_per_task", "0"]
 
 

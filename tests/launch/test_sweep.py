@@ -30,6 +30,7 @@ from launch.sweep_folder import (
 from launch.sweeps.local import _stops_noted
 from launch.sweeps.sweep import for_report, left_to_do, look
 from tests.launch.launched import launched
+from tests.launch.test_local import ENDLESS
 
 SCORES = ("accuracy", "uar", "macro_f1", "weighted_f1", "loss")
 LOCAL = ["--cluster", "local", "--ranks", "1"]
@@ -149,19 +150,9 @@ def check_report(folder: Path, trainings: tuple[GridMember, ...], capfd: pytest.
 
 def test_ctrl_c_stops_after_a_save_and_starts_no_other(text_shards: Path, tmp_path: Path) -> None:
     grid = write_grid(tmp_path, text_shards, grid={})
-    endless = [
-        "--loop.max_steps",
-        "1000000",
-        "--loop.epochs",
-        "1000000",
-        "--loop.log_every",
-        "1",
-        "--optim.schedule",
-        "constant",
-    ]
-    first, second = members(load_grid(grid), (), endless)
+    first, second = members(load_grid(grid), (), ENDLESS)
     metrics = first.run / "metrics.jsonl"
-    command = ["launch", "sweep", str(grid), *LOCAL, *endless]
+    command = ["launch", "sweep", str(grid), *LOCAL, *ENDLESS]
     with launched(command, tmp_path / "output.txt") as started:
         started.until(lambda: metrics.is_file() and metrics.stat().st_size > 0)
         started.process.send_signal(signal.SIGINT)

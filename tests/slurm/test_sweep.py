@@ -48,12 +48,13 @@ def most_at_once(trainings: tuple[GridMember, ...]) -> int:
     return max(running)
 
 
-def test_six_trainings_of_which_one_fails(cluster: Cluster, text_shards: Path, tmp_path: Path) -> None:
-    fields = [
+def two_steps(shards: Path, folder: Path) -> list[str]:
+    """Fields of a training that ends soon, below a folder."""
+    return [
         "--data.shards",
-        str(text_shards),
+        str(shards),
         "--output.folder",
-        str(tmp_path / "runs"),
+        str(folder / "runs"),
         "--model.vocabulary",
         "300",
         "--loop.max_steps",
@@ -63,6 +64,10 @@ def test_six_trainings_of_which_one_fails(cluster: Cluster, text_shards: Path, t
         "--evaluation.train",
         "false",
     ]
+
+
+def test_six_trainings_of_which_one_fails(cluster: Cluster, text_shards: Path, tmp_path: Path) -> None:
+    fields = two_steps(text_shards, tmp_path)
     conf = str(cluster.conf)
     trainings = members(load_grid("demo/regimes"), (), fields)
     assert len(trainings) == 6
@@ -124,20 +129,7 @@ def test_a_study_is_an_array_after_another_and_a_page(
     cluster: Cluster, text_shards: Path, tmp_path: Path
 ) -> None:
     grid = write_study(tmp_path / "tiny.yaml")
-    fields = [
-        "--data.shards",
-        str(text_shards),
-        "--output.folder",
-        str(tmp_path / "runs"),
-        "--model.vocabulary",
-        "300",
-        "--loop.max_steps",
-        "2",
-        "--tracking.wandb",
-        "off",
-        "--evaluation.train",
-        "false",
-    ]
+    fields = two_steps(text_shards, tmp_path)
     conf = str(cluster.conf)
     first, second, third, fourth = members(load_grid(grid), (), fields)
     stray = second.run / "notes.txt"  # a folder that is no run's is not trained in

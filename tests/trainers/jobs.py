@@ -299,3 +299,8 @@ def plans_of(world: World, name: str, overrides: list[str]) -> dict[str, Any]:
 def _counted_rows(plan: EpochPlan) -> NDArray[np.int64]:
     """(entries,) what is not there to fill a step up, sorted."""
     return np.sort(plan.rows[np.repeat(plan.counted, np.diff(plan.offsets))])
+
+
+def started_from(run: Path, shards: Path) -> list[str]:
+    """Fields of a training that begins with a run's model, and leaves it as it is."""
+    return ["--data.shards", str(shards), "--optim.lr", "0", "--model.pretrained", str(run / "model")]

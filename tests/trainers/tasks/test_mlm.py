@@ -17,7 +17,7 @@ from configs.schema import MlmRecipe, NliRecipe
 from data_shards.reader import Item, Request
 from data_shards.sample import TextPair
 from tests.ranks import RankPool
-from tests.trainers.jobs import losses_of, train_recipe
+from tests.trainers.jobs import losses_of, started_from, train_recipe
 from trainers.models.bert_mlm import build_mlm_model
 from trainers.models.tokenizer import train_wordpiece
 from trainers.tasks.mlm import MlmCollate
@@ -206,19 +206,7 @@ def test_a_run_and_what_goes_on_from_it(ranks: Ranks, text_shards: Path, tmp_pat
     assert torch.equal(kept.bert.embeddings.word_embeddings.weight, words)
     assert torch.equal(kept.cls.predictions.bias, stock.cls.predictions.bias)
 
-    inference = [
-        "--data.shards",
-        str(text_shards),
-        *out,
-        "--output.name",
-        "nli",
-        "--loop.epochs",
-        "1",
-        "--optim.lr",
-        "0",
-        "--model.pretrained",
-        str(run / "model"),
-    ]
+    inference = [*started_from(run, text_shards), *out, "--output.name", "nli", "--loop.epochs", "1"]
     ranks(2).run(train_recipe, "demo/bert_full", inference)
     recipe = load_recipe(tmp_path / "bert_full" / "nli" / "config.yaml")
     assert isinstance(recipe, NliRecipe)

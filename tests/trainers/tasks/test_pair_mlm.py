@@ -20,7 +20,7 @@ from configs.schema import MlmRecipe
 from data_shards.reader import Item, Request
 from data_shards.sample import TextPair
 from tests.ranks import RankPool
-from tests.trainers.jobs import losses_of, train_recipe
+from tests.trainers.jobs import losses_of, started_from, train_recipe
 from trainers.models.bert_mlm import build_pair_mlm_model
 from trainers.models.tokenizer import train_wordpiece
 from trainers.tasks.pair_mlm import PairMlmCollate, PairMlmTask, exchange, shared_tokens
@@ -223,19 +223,7 @@ def test_a_run_and_what_goes_on_from_it(ranks: Ranks, text_shards: Path, tmp_pat
     classifier, info = BertForSequenceClassification.from_pretrained(run / "model", output_loading_info=True)
     assert sorted(info["missing_keys"]) == ["classifier.bias", "classifier.weight"]
 
-    inference = [
-        "--data.shards",
-        str(text_shards),
-        *out,
-        "--output.name",
-        "nli",
-        "--loop.epochs",
-        "1",
-        "--optim.lr",
-        "0",
-        "--model.pretrained",
-        str(run / "model"),
-    ]
+    inference = [*started_from(run, text_shards), *out, "--output.name", "nli", "--loop.epochs", "1"]
     ranks(2).run(train_recipe, "demo/bert_full", inference)
     from trainers.exports.classifier import load_exported
 
